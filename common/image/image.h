@@ -1,0 +1,33 @@
+/* rv_image from the inside: pixels and encoded bytes of one picture, each made from the other when asked for. */
+#ifndef RV_IMAGE_H
+#define RV_IMAGE_H
+
+#include "base/status.h"
+#include "reverie.h"
+
+typedef enum rv__format { RV__PNG, RV__JPG, RV__WEBP, RV__FORMATS } rv__format;
+
+/* By wire name or extension, ignoring case ("JPEG" and "jpg" are RV__JPG); RV__FORMATS when unknown. */
+rv__format  rv__format_from(const char *name);
+const char *rv__format_mime(rv__format f); /* "image/jpeg" */
+const char *rv__format_ext(rv__format f);  /* "jpg"        */
+const char *rv__format_name(rv__format f); /* "JPG"        */
+
+/* A picture from pixels (copied; rows top to bottom, interleaved, channels 3 or 4).  ref; NULL: out of memory. */
+rv_image *rv__image_from_pixels(const uint8_t *pixels, int width, int height, int channels);
+
+/* A picture from an encoded file (copied).  The header is checked here: kind by magic bytes, size against
+ * max_pixels; pixels are decoded when asked for.  RV_FORMAT, RV_MEMORY. */
+rv_status rv__image_from_bytes(const void *bytes, size_t len, int64_t max_pixels, rv_image **out, rv_error *err);
+
+/* A picture known by its URL only. */
+rv_image *rv__image_from_url(const char *url);
+
+/* Facts are set while the picture has one owner, before it is shared. */
+void rv__image_set_facts(rv_image *i, const char *uuid, uint64_t seed, double cost, int nsfw);
+bool rv__image_set_url(rv_image *i, const char *url);
+
+/* JSON text stored in the file as its recipe (PNG iTXt, JPEG and WebP XMP/Exif), see image.c.  Deterministic. */
+bool rv__image_set_recipe(rv_image *i, const char *json);
+
+#endif

@@ -1,0 +1,289 @@
+/* reverie.h -- pictures from words, for programs.
+ *
+ * This file is the specification: what is not written here is not promised.
+ *
+ *     rv *r;
+ *     rv_open(&r);
+ *     rv_batch *b = rv_batch_parse(r, json, strlen(json));
+ *     rv_job *j;
+ *     if (rv_batch_issues(b, NULL) == 0 && rv_submit(r, rv_batch_task(b, 0), NULL, &j) == RV_OK) {
+ *         if (rv_wait(r, j, -1) == RV_OK && rv_job_state(j) == RV_DONE)
+ *             rv_image_save(rv_job_image(j, 0), "fox.png", NULL);
+ *         rv_job_unref(j);
+ *     }
+ *     rv_batch_unref(b);
+ *     rv_close(r);
+ *
+ * Text in, images out: a request is JSON text in the Runware protocol (an array of task objects).
+ * All problems at once: checking never stops at the first mistake.
+ * Nobody waits: rv_submit returns at once; watch one descriptor (rv_fd) and call rv_dispatch when it is readable.
+ * Callbacks come home: every callback runs inside rv_dispatch or rv_wait, on the thread that called it.
+ *
+ * Ownership words: *out* (caller frees with the named function), *ref* (caller must unref), *borrowed* (valid as
+ * long as the object it came from).  Destructors accept NULL.  rv_close works in any order relative to batches,
+ * jobs, calls and images that still exist: they stay valid, but nothing more happens to them.
+ *
+ * Threads: a context and everything made from it belong to one thread.  From any thread: rv_job_cancel,
+ * rv_job_ref/unref, rv_image_* and the rv_status_* functions.  No thread is started before the first submit, so a
+ * context may be opened before fork when it is first used after it.
+ */
+#ifndef REVERIE_H
+#define REVERIE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define RV_API __attribute__((visibility("default")))
+#else
+#define RV_API
+#endif
+
+#define RV_VERSION "0.1.0"
+
+RV_API const char *rv_version(void);
+
+/* ---- status ------------------------------------------------------------------------------------------------ */
+
+/* What can go wrong, in few words; stable, only appended to.  Each has a word ("rateLimit"), an HTTP status, a
+ * sentence, and says whether the same request may succeed later. */
+typedef enum rv_status {
+    RV_OK = 0,
+    RV_VALIDATION,  /* the request itself is wrong; see issues            */
+    RV_AUTH,        /* key missing or wrong                               */
+    RV_QUOTA,       /* out of credits or budget                           */
+    RV_SAFETY,      /* refused by a content policy                        */
+    RV_NOT_FOUND,   /* model, task or image is not known                  */
+    RV_RATE_LIMIT,  /* the service's limit                                */
+    RV_BUSY,        /* our own queue is full, or the engine is away       */
+    RV_TIMEOUT,     /* no answer in time                                  */
+    RV_CONNECTION,  /* the other side cannot be reached or went away      */
+    RV_PROVIDER,    /* the other side answered with an error or nonsense  */
+    RV_SERVER,      /* the other side failed by itself                    */
+    RV_CANCELLED,   /* somebody asked for it                              */
+    RV_UNSUPPORTED, /* well formed, but this build or model cannot do it  */
+    RV_IO,          /* a file cannot be read or written                   */
+    RV_FORMAT,      /* a file or image is damaged or of the wrong kind    */
+    RV_MEMORY,      /* out of memory                                      */
+    RV_INTERNAL,    /* ours                                               */
+    RV_MISUSE       /* the caller broke a rule of this header             */
+} rv_status;
+
+RV_API const char *rv_status_word(rv_status s);
+RV_API int         rv_status_http(rv_status s);
+RV_API bool        rv_status_retryable(rv_status s);
+RV_API const char *rv_status_text(rv_status s);
+
+/* Why something failed.  Filled by the library, owned by the caller; texts are NUL-terminated and may be empty. */
+typedef struct rv_error {
+    rv_status status;
+    char      code[64];       /* wire code for replies: "modelNotFound", "providerTimeout"       */
+    char      parameter[128]; /* dotted path the failure is about                                */
+    char      message[512];   /* lower-case sentence: what was expected, what is nearest         */
+    int       http_status;    /* what the other side answered, 0 when there is none              */
+    int       attempts;       /* how often it was tried                                          */
+    int64_t   retry_after_ms; /* when a repeat makes sense; -1 unknown                           */
+} rv_error;
+
+/* ---- context ----------------------------------------------------------------------------------------------- */
+
+typedef struct rv       rv;       /* settings, models, executors, queue, one wake descriptor          */
+typedef struct rv_batch rv_batch; /* one parsed request body: tasks and issues; never changes; counted */
+typedef struct rv_task  rv_task;  /* one checked task; lives as long as its batch                     */
+typedef struct rv_job   rv_job;   /* one submitted task; counted                                      */
+typedef struct rv_image rv_image; /* one picture and the facts about it; counted, never changes       */
+typedef struct rv_call  rv_call;  /* one request body on its way to one reply                         */
+
+/* Opens a context (out; rv_close).  Reads nothing and starts nothing. */
+RV_API rv_status rv_open(rv **out);
+
+/* Cancels what runs, waits for the worker threads, frees. */
+RV_API void rv_close(rv *r);
+
+/* Changes a setting before the first submit.  Unknown names and bad values fail with RV_VALIDATION and say why in
+ * err (may be NULL).
+ *   models       folder with model cards (*.json), may be given several times; default: the installed one
+ *   model        path of one model card, weights folder or GGUF file, served beside the cards
+ *   daemon       unix:PATH or http://HOST:PORT of a reveried that runs the tasks; empty: run them in this process
+ *   executor     auto | stub    (stub paints a picture from a hash of the task without any model: for tests)
+ *   stub_ms      how long the stub takes per step, milliseconds (0)
+ *   threads      threads of the engine (0: cores - 1)
+ *   queue        most tasks that wait or run at once (64)
+ *   results_dir  where pictures asked for by URL are stored; without it outputType URL is unsupported here
+ *   results_url  prefix of their URLs
+ *   results_ttl  seconds a stored picture lives unless the task says otherwise (604800)
+ *   max_steps    largest accepted step count (1000)
+ *   strict_uuid  on | off: insist on version 4 task UUIDs (off)
+ *   strict       on | off: unknown parameters are errors, else warnings (on)  */
+RV_API rv_status rv_set(rv *r, const char *name, const char *value, rv_error *err);
+
+typedef enum rv_log_level { RV_LOG_ERROR, RV_LOG_WARN, RV_LOG_INFO, RV_LOG_DEBUG } rv_log_level;
+typedef void rv_log_fn(void *user, rv_log_level level, const char *message);
+
+/* Where messages for the operator go; may be called from any of the library's threads.  Default: nowhere.
+ * Prompts, keys and picture bytes are never logged. */
+RV_API void rv_set_log(rv *r, rv_log_fn *fn, void *user);
+
+/* Frees memory handed out with the word "rv_free". */
+RV_API void rv_free(void *p);
+
+/* ---- requests ---------------------------------------------------------------------------------------------- */
+
+/* One problem of a request. */
+typedef struct rv_issue {
+    size_t             task;      /* which array element                                                   */
+    const char *const *paths;     /* JSON pointers, NULL-ended; several for a cross rule: "/0/lora/1/weight" */
+    const char        *parameter; /* dotted form as the wire uses it; several are joined by a comma         */
+    const char        *code;      /* wire code: "invalidCustomWidth", "incompatibleParameters"              */
+    const char        *rule;      /* kind of rule: json type required unknown unsupported range step enum
+                                     length format duplicate cross model                                    */
+    const char        *message;   /* one sentence, no trailing full stop                                    */
+    const char        *nearest;   /* nearest valid value as JSON text, or NULL                              */
+    const char        *task_type; /* as sent, or NULL                                                       */
+    const char        *task_uuid; /* as sent, or NULL                                                       */
+    bool               warning;   /* the task runs all the same                                             */
+} rv_issue;
+
+/* Parses and checks a body: an array of task objects (a single object is accepted as an array of one).
+ * ref (rv_batch_unref); NULL only when out of memory. */
+RV_API rv_batch *rv_batch_parse(rv *r, const char *json, size_t len);
+RV_API rv_batch *rv_batch_ref(rv_batch *b);
+RV_API void      rv_batch_unref(rv_batch *b);
+
+/* Number of errors (warnings not counted); *list (borrowed, may be NULL) gets all issues, errors and warnings,
+ * ended by one whose message is NULL. */
+RV_API size_t rv_batch_issues(const rv_batch *b, const rv_issue **list);
+
+/* The issues as JSON text (rv_free): [{"task":0,"paths":[…],"parameter":…,"code":…,"rule":…,"message":…, …limits}]. */
+RV_API char *rv_batch_issues_json(const rv_batch *b);
+
+RV_API size_t   rv_batch_size(const rv_batch *b);
+RV_API rv_task *rv_batch_task(rv_batch *b, size_t i); /* borrowed; NULL when it has errors */
+
+/* The task with canonical names and all defaults filled in (borrowed). */
+RV_API const char *rv_task_json(const rv_task *t, size_t *len);
+
+/* Derived from the parameter table; JSON text (rv_free), NULL when the model is not known. */
+RV_API char *rv_schema_json(rv *r, const char *model);
+
+/* [{"id":…,"aliases":[…],"name":…}] for every model card (rv_free). */
+RV_API char *rv_models_json(rv *r);
+
+/* ---- jobs -------------------------------------------------------------------------------------------------- */
+
+typedef enum rv_state { RV_QUEUED, RV_RUNNING, RV_DONE, RV_FAILED, RV_STOPPED } rv_state;
+
+typedef enum rv_event_kind {
+    RV_EVENT_QUEUED,  /* position: tasks before it                             */
+    RV_EVENT_STARTED, /*                                                       */
+    RV_EVENT_STEP,    /* step of steps of picture index; may be merged         */
+    RV_EVENT_IMAGE,   /* picture index is ready: rv_job_image                  */
+    RV_EVENT_END      /* exactly once, last: rv_job_state tells how            */
+} rv_event_kind;
+
+typedef struct rv_event {
+    rv_event_kind kind;
+    size_t        position;
+    size_t        index;
+    int           step, steps;
+    rv_image     *preview; /* borrowed during the callback; NULL when there is none */
+} rv_event;
+
+/* Events of one job; runs inside rv_dispatch or rv_wait.  May call anything but rv_close and rv_wait. */
+typedef struct rv_sink {
+    void (*event)(void *user, rv_job *job, const rv_event *e);
+    void *user;
+} rv_sink;
+
+/* Queues a task.  *out is a ref (rv_job_unref) and may be dropped at any time; the job goes on.  sink may be NULL.
+ * Errors: RV_BUSY when the queue is full, RV_MEMORY. */
+RV_API rv_status rv_submit(rv *r, rv_task *t, const rv_sink *sink, rv_job **out);
+
+RV_API rv_job         *rv_job_ref(rv_job *j);
+RV_API void            rv_job_unref(rv_job *j);
+RV_API void            rv_job_cancel(rv_job *j); /* any thread; RV_EVENT_END still follows        */
+RV_API rv_state        rv_job_state(const rv_job *j);
+RV_API const rv_error *rv_job_error(const rv_job *j); /* borrowed; NULL unless failed or stopped   */
+RV_API size_t          rv_job_images(const rv_job *j);
+RV_API rv_image       *rv_job_image(const rv_job *j, size_t i); /* borrowed; NULL while not ready  */
+
+/* ---- the loop contract ------------------------------------------------------------------------------------- */
+
+/* Readable (level-triggered) when rv_dispatch has something to do.  Owned by the library; the same for the life of
+ * the context.  -1 when the system has no descriptor left. */
+RV_API int rv_fd(rv *r);
+
+/* Runs callbacks, at most 64 events per call (the descriptor stays readable when more are left).  Returns the number
+ * of live jobs. */
+RV_API int rv_dispatch(rv *r);
+
+/* Dispatches until the job has ended or ms milliseconds passed (-1: no limit): RV_OK or RV_TIMEOUT. */
+RV_API rv_status rv_wait(rv *r, rv_job *j, int ms);
+
+/* ---- calls: a body in, a reply out -------------------------------------------------------------------------- */
+
+/* What a server does with one request, without any server in it: check, submit, collect, answer.  nginx, reveried
+ * and tests are transports around this. */
+typedef struct rv_reply {
+    int         http_status;
+    const char *content_type;
+    const char *body; /* borrowed from the call; not NUL-terminated */
+    size_t      len;
+    int64_t     retry_after_ms; /* -1: none */
+} rv_reply;
+
+typedef struct rv_call_options {
+    const char *results_url; /* prefix of picture URLs for this call; NULL: the context's */
+    /* Progress; may be NULL.  job is borrowed. */
+    void (*event)(void *user, rv_call *call, rv_job *job, const rv_event *e);
+    /* The reply is ready (rv_call_reply).  Runs inside rv_dispatch, never inside rv_call_begin. */
+    void (*done)(void *user, rv_call *call);
+    void *user;
+} rv_call_options;
+
+/* Starts a call (out; rv_call_free).  NULL only when out of memory.  When the reply needs no waiting (a refused
+ * request), rv_call_reply is not NULL at once and done is not called. */
+RV_API rv_call *rv_call_begin(rv *r, const char *body, size_t len, const rv_call_options *options);
+
+RV_API const rv_reply *rv_call_reply(const rv_call *c); /* borrowed; NULL while not ready */
+
+/* Cancels what this call still waits for and frees it; no callback of this call runs any more.  Safe inside its own
+ * callbacks and from a request's cleanup. */
+RV_API void rv_call_free(rv_call *c);
+
+/* ---- images ------------------------------------------------------------------------------------------------ */
+
+/* Facts about a picture (borrowed from it). */
+typedef struct rv_image_info {
+    const char *uuid; /* imageUUID */
+    uint64_t    seed;
+    int         width, height; /* pixels; 0 when known by URL only */
+    int         channels;      /* 3 RGB, 4 RGBA; 0 likewise        */
+    double      cost;          /* US dollars; negative: not known  */
+    int         nsfw;          /* 1 flagged, 0 clean, -1 not checked */
+    const char *url;           /* where it is stored, or NULL      */
+} rv_image_info;
+
+RV_API rv_image     *rv_image_ref(rv_image *i);
+RV_API void          rv_image_unref(rv_image *i);
+RV_API rv_image_info rv_image_facts(const rv_image *i);
+
+/* Rows top to bottom, 8 bit sRGB, channels interleaved, no padding (borrowed).  NULL when it cannot be decoded. */
+RV_API const uint8_t *rv_image_pixels(rv_image *i);
+
+/* Encodes as "PNG", "JPG" or "WEBP"; quality 20..99 (ignored for PNG).  *bytes is out (rv_free). */
+RV_API rv_status rv_image_encode(rv_image *i, const char *format, int quality, void **bytes, size_t *len,
+                                 rv_error *err);
+
+/* Writes a file whose format its extension tells (.png .jpg .jpeg .webp). */
+RV_API rv_status rv_image_save(rv_image *i, const char *path, rv_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

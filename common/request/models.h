@@ -1,0 +1,33 @@
+/* Model cards: config/models/NAME.json.  A card names a model (AIR id, aliases), overrides the parameter table
+ * (defaults, limits), tells what it costs, who runs it, and where its weights lie.  Adding a model is adding a card. */
+#ifndef RV_MODELS_H
+#define RV_MODELS_H
+
+#include "base/json.h"
+#include "base/status.h"
+
+typedef struct rv__model {
+    const char      *id;     /* AIR id: "runware:97@3"                                             */
+    const char      *name;   /* for people: "HiDream-I1 Fast"                                      */
+    const rv__value *card;   /* the whole card                                                     */
+    const rv__value *engine; /* its "engine" object, or NULL: weights, max_sequence_length, …      */
+    const char      *folder; /* folder of the card; relative weight paths start here               */
+} rv__model;
+
+typedef struct rv__models rv__models; /* all cards of a context */
+
+rv__models *rv__models_new(void);
+void        rv__models_free(rv__models *m);
+
+/* Reads every *.json of a folder, or one card file; a weights folder or .gguf gets a card made from it. */
+rv_status rv__models_add(rv__models *m, const char *path, rv_error *err);
+
+/* By id, alias or slug ("hidream-i1-fast", "fal-ai/hidream-i1-fast"); NULL when not served. */
+const rv__model *rv__models_find(const rv__models *m, const char *id);
+size_t           rv__models_count(const rv__models *m);
+const rv__model *rv__models_at(const rv__models *m, size_t i);
+
+/* The card's weights as an absolute path (out; rv__free); NULL when the card names none or memory is out. */
+char *rv__model_weights(const rv__model *m);
+
+#endif
