@@ -1,0 +1,47 @@
+# Two commands do all: `make demo` makes a picture from a prompt through nginx, `make test` passes the tests.
+# Everything runs on Debian 13, entered by config/box where this machine is something else.
+
+BOX    = config/box
+BUILD  = build
+PORT   = 8188
+PROMPT = a red house on green hills at sunset
+JOBS   = $(shell nproc)
+
+.PHONY: all demo test serve bench asan tsan fuzz nightly install clean help
+
+all: ## build everything
+	@$(BOX) -g build config/build $(BUILD)
+
+demo: ## one picture from a prompt through nginx and our engine
+	@$(BOX) -g build sh -c 'config/build $(BUILD) && exec config/demo "$$1"' demo "$(PROMPT)"
+
+test: ## every test that a clone can run alone
+	@$(BOX) -g build,test sh -c 'config/build $(BUILD) && exec tests/run $(BUILD)'
+
+serve: ## engine and nginx in the foreground: make serve PORT=8188 [MODEL=path] [CONF=dir]
+	@$(BOX) -g build sh -c 'config/build $(BUILD) && exec config/serve $(PORT)' MODEL=$(MODEL) CONF=$(CONF)
+
+bench: ## figures, each beside a peer of the same run
+	@$(BOX) -g build,test sh -c 'config/build $(BUILD) && exec tests/bench/run $(BUILD)'
+
+asan: ## unit, parity and host tests under AddressSanitizer and UndefinedBehaviorSanitizer
+	@$(BOX) -g build,test sh -c 'config/build build-asan -Db_sanitize=address,undefined -Db_lundef=false && exec tests/run build-asan'
+
+tsan: ## tests of threads under ThreadSanitizer
+	@$(BOX) -g build,test sh -c 'config/build build-tsan -Db_sanitize=thread -Db_lundef=false -Dnginx=false && exec tests/run build-tsan --suite threads'
+
+SECONDS = 60
+fuzz: ## every fuzzer for SECONDS=60 seconds
+	@$(BOX) -g build,test sh -c 'CC=clang config/build build-fuzz -Dfuzz=true -Dnginx=false && exec tests/fuzz/run build-fuzz $(SECONDS)'
+
+nightly: test asan tsan ## all of the above, longer
+	@$(MAKE) --no-print-directory fuzz SECONDS=600
+
+install: all ## install below DESTDIR
+	@$(BOX) -g build env DESTDIR="$(abspath $(DESTDIR))" meson install -C $(BUILD)
+
+clean: ## remove what was built (the box stays)
+	rm -rf build build-asan build-tsan build-fuzz .demo
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile | expand -t 16
