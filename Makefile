@@ -22,7 +22,7 @@ serve: ## engine and nginx in the foreground: make serve PORT=8188 [MODEL=path] 
 	@$(BOX) -g build sh -c 'config/build $(BUILD) && exec config/serve $(PORT)' MODEL=$(MODEL) CONF=$(CONF)
 
 bench: ## figures, each beside a peer of the same run
-	@$(BOX) -g build,test sh -c 'config/build $(BUILD) && exec tests/bench/run $(BUILD)'
+	@$(BOX) -g build,bench sh -c 'config/build $(BUILD) && exec tests/bench/run $(BUILD)'
 
 asan: ## unit, parity and host tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	@$(BOX) -g build,test sh -c 'config/build build-asan -Db_sanitize=address,undefined -Db_lundef=false && exec tests/run build-asan'
@@ -32,7 +32,7 @@ tsan: ## tests of threads under ThreadSanitizer
 
 SECONDS = 60
 fuzz: ## every fuzzer for SECONDS=60 seconds
-	@$(BOX) -g build,test sh -c 'CC=clang config/build build-fuzz -Dfuzz=true -Dnginx=false && exec tests/fuzz/run build-fuzz $(SECONDS)'
+	@$(BOX) -g build,fuzz sh -c 'CC=clang config/build build-fuzz -Dfuzz=true -Dnginx=false && exec tests/fuzz/run build-fuzz $(SECONDS)'
 
 nightly: test asan tsan ## all of the above, longer
 	@$(MAKE) --no-print-directory fuzz SECONDS=600
