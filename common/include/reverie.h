@@ -252,6 +252,17 @@ RV_API rv_call *rv_call_begin(rv *r, const char *body, size_t len, const rv_call
 
 RV_API const rv_reply *rv_call_reply(const rv_call *c); /* borrowed; NULL while not ready */
 
+/* Progress as text for server-sent event streams, the same in every server (out; rv_free; NULL: out of memory):
+ *     event: queued   data: {"taskUUID":…,"position":n}
+ *     event: started  data: {"taskUUID":…}
+ *     event: step     data: {"taskUUID":…,"index":i,"step":n,"steps":m}
+ *     event: image    data: {"taskUUID":…,"index":i,"item":{…}}      the result item, as in the reply
+ *     event: end      data: {"taskUUID":…,"state":"done"|"failed"|"stopped"}
+ *     event: reply    data: {"status":200,"retryAfter":ms,"body":{…}}  last; retryAfter only when there is one
+ * For rv_event_stream the job must be one of a call and the event the one its callback got. */
+RV_API char *rv_event_stream(const rv_job *j, const rv_event *e, size_t *len);
+RV_API char *rv_reply_stream(const rv_reply *reply, size_t *len);
+
 /* Cancels what this call still waits for and frees it; no callback of this call runs any more.  Safe inside its own
  * callbacks and from a request's cleanup. */
 RV_API void rv_call_free(rv_call *c);

@@ -6,22 +6,59 @@
 #include "image/image.h"
 #include "request/task.h"
 
-/* What an executor may do while it runs one task.  Methods may be called from the thread that runs the task. */
+/* How the pictures of a job leave it. */
+typedef struct rv__delivery {
+    bool        items;       /* result items are wanted (calls); otherwise pixels are     */
+    const char *results_url; /* prefix of picture URLs, NULL: the context's; items only   */
+} rv__delivery;
+
+/* What an executor may do while it runs one task.  Methods may be called from any thread of the executor, for one
+ * task from one thread at a time. */
 typedef struct rv__port rv__port;
 struct rv__port {
+    const rv__delivery *delivery; /* borrowed, as long as the port */
+
+    /* The task really begins (asynchronous executors; the worker threads say it themselves). */
+    void (*started)(rv__port *port);
     /* A step of picture `index` is done; preview may be NULL (ref is taken by the port). */
     void (*step)(rv__port *port, size_t index, int step, int steps, rv_image *preview);
-    /* Picture `index` is ready; the port takes the reference. */
+    /* Picture `index` is ready; the port takes the reference.  Seed, cost and identity are set by the port, the
+     * content flag by the executor.  The delivery work (encoding, storing) happens inside, on this thread. */
     void (*image)(rv__port *port, size_t index, rv_image *image);
+    /* The same for an executor that got a finished result item: item is its JSON text (taken; rv__free). */
+    void (*item)(rv__port *port, size_t index, rv_image *image, char *item);
     /* True once somebody cancelled; ask at least once per step and between pictures. */
     bool (*cancelled)(const rv__port *port);
+    /* Asynchronous executors only: the task ended, the port must not be used any more. */
+    void (*end)(rv__port *port, rv_status status, const rv_error *err);
 };
 
+/* An executor either computes (run) or waits (start and cancel). */
 typedef struct rv__executor {
     const char *name; /* "engine", "stub", "daemon" */
     /* Runs a task to its end; blocks the calling worker thread.  RV_OK means every picture was delivered. */
     rv_status (*run)(void *self, const rv_task *task, rv__port *port, rv_error *err);
     void (*close)(void *self);
+    /* Begins a task and returns at once; on RV_OK port->end follows exactly once, from the executor's own thread,
+     * and never from inside start. */
+    rv_status (*start)(void *self, const rv_task *task, rv__port *port, rv_error *err);
+    /* The task of this port is not wanted any more: its end follows soon.  Any thread; must not block. */
+    void (*cancel)(void *self, rv__port *port);
 } rv__executor;
+
+/* What an executor may know about its context. */
+typedef struct rv__executor_options {
+    int         threads; /* 0: cores - 1                                     */
+    int         stub_ms; /* stub: milliseconds per step                      */
+    const char *url;     /* daemon: unix:PATH or http://HOST:PORT[/PATH]     */
+    void (*log)(void *log_user, rv_log_level level, const char *message); /* any thread; may be NULL */
+    void *log_user;
+} rv__executor_options;
+
+/* Constructors: *self goes to every method.  They read and load nothing; that happens with the first task.
+ * Options are borrowed during the call (texts are copied). */
+rv_status rv__engine_open(const rv__executor_options *o, const rv__executor **executor, void **self, rv_error *err);
+rv_status rv__stub_open(const rv__executor_options *o, const rv__executor **executor, void **self, rv_error *err);
+rv_status rv__daemon_open(const rv__executor_options *o, const rv__executor **executor, void **self, rv_error *err);
 
 #endif
