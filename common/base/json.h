@@ -17,13 +17,22 @@ typedef struct rv__json_error {
     const char *message; /* static sentence         */
 } rv__json_error;
 
+#define RV__JSON_DEPTH 32        /* nested arrays and objects                                      */
+#define RV__JSON_VALUES (1 << 23) /* values of one text: what it costs in memory is bounded by this  */
+
 /* Parses a whole text: RFC 8259 strictly (no BOM, no trailing text, no leading zeros, no raw control characters),
- * valid UTF-8, no escaped NUL, nesting at most 32, finite numbers.  out (rv__json_free); NULL and *err otherwise.
- * Duplicate keys are kept; find them with rv__json_duplicate. */
+ * valid UTF-8, no escaped NUL, no lone surrogates, nesting at most RV__JSON_DEPTH, finite numbers of at most 63
+ * characters.  out (rv__json_free); NULL and *err (may be NULL) otherwise, where the message rv__json_no_memory
+ * tells that it is not the text's fault.  Duplicate keys are kept; find them with rv__json_duplicate.  Any thread. */
 rv__value *rv__json_parse(const char *text, size_t len, rv__json_error *err);
 void       rv__json_free(rv__value *v);
 
-/* First key that appears twice in this object (not below it), or NULL. */
+/* The same with a limit of values that fits the source: a request needs fewer than a tokenizer file. */
+rv__value *rv__json_parse_limited(const char *text, size_t len, size_t max_values, rv__json_error *err);
+
+extern const char rv__json_no_memory[];
+
+/* First key that appears twice in this object (not below it), or NULL; NULL also when memory is out. */
 const char *rv__json_duplicate(const rv__value *object);
 
 bool rv__json_is_object(const rv__value *v);
