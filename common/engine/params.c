@@ -1,0 +1,258 @@
+/* Weights as graph leaves: names and shapes are checked here, so that no network ever meets a tensor it did not
+ * expect.  Must not copy matrices that can be used where they lie. */
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "engine/graph.h"
+
+enum { MAX_ELEMENTS_BITS = 40 };
+
+typedef struct copy {
+    struct copy *next;
+} copy;
+
+struct rv__params {
+    const rv__weights   *weights;
+    char                *part;
+    void                *memory;
+    struct ggml_context *context;
+    copy                *copies; /* data of leaves that could not be used in place */
+    size_t               used, max;
+    rv_error             error; /* first failure; status RV_OK while there is none */
+};
+
+rv_status rv__params_open(const rv__weights *w, const char *part, rv__params **out, rv_error *err)
+{
+    rv__params *p = rv__calloc(1, sizeof *p);
+    size_t      count = 0, size;
+
+    *out = NULL;
+    if (!p)
+        return rv__fail(err, RV_MEMORY, "out of memory");
+    rv__weights_list(w, part, &count);
+    size = count * ggml_tensor_overhead() + 4096;
+    p->weights = w;
+    p->max = count;
+    p->part = rv__strdup(part);
+    p->memory = rv__alloc(size);
+    if (p->part && p->memory)
+        p->context = ggml_init((struct ggml_init_params){.mem_size = size, .mem_buffer = p->memory, .no_alloc = true});
+    if (!p->context) {
+        rv__params_close(p);
+        return rv__fail(err, RV_MEMORY, "out of memory");
+    }
+    if (count == 0) {
+        rv__params_close(p);
+        return rv__fail(err, RV_NOT_FOUND, "%s: no weights for '%s'", rv__weights_path(w), part);
+    }
+    *out = p;
+    return RV_OK;
+}
+
+void rv__params_close(rv__params *p)
+{
+    if (!p)
+        return;
+    if (p->context)
+        ggml_free(p->context);
+    while (p->copies) {
+        copy *c = p->copies;
+        p->copies = c->next;
+        rv__free(c);
+    }
+    rv__free(p->memory);
+    rv__free(p->part);
+    rv__free(p);
+}
+
+rv_status rv__params_check(const rv__params *p, rv_error *err)
+{
+    if (p->error.status != RV_OK && err)
+        *err = p->error;
+    return p->error.status;
+}
+
+static struct ggml_tensor *fail(rv__params *p, rv_status status, const char *name, const char *what)
+{
+    if (p->error.status == RV_OK)
+        rv__fail(&p->error, status, "%s: %s: %s", p->part, name, what);
+    return NULL;
+}
+
+static void write_shape(char *text, size_t size, const int64_t *shape, int n)
+{
+    size_t at = 0;
+
+    for (int i = 0; i < n && at < size; i++)
+        at += (size_t)snprintf(text + at, size - at, shape[i] < 0 ? "%sany" : "%s%lld", i ? "," : "",
+                               (long long)shape[i]);
+}
+
+static bool shape_fits(const rv__tensor *t, const int64_t *shape, int n)
+{
+    if (t->n_dims != n)
+        return false;
+    for (int i = 0; i < n; i++)
+        if (t->shape[i] <= 0 || (shape[i] >= 0 && t->shape[i] != shape[i]))
+            return false;
+    return true;
+}
+
+static bool can_convert(const rv__tensor *t)
+{
+    const struct ggml_type_traits *traits = ggml_get_type_traits(t->type);
+
+    if (t->type == GGML_TYPE_F32)
+        return true;
+    return traits && traits->to_float && traits->blck_size > 0 && t->shape[t->n_dims - 1] % traits->blck_size == 0;
+}
+
+/* Alignment that reading this type in place needs. */
+static size_t alignment(enum ggml_type type)
+{
+    return type == GGML_TYPE_F32 ? 4 : 2;
+}
+
+static void *keep(rv__params *p, size_t size)
+{
+    enum { HEAD = 64 };
+    copy *c = rv__alloc(HEAD + size);
+
+    if (!c)
+        return NULL;
+    c->next = p->copies;
+    p->copies = c;
+    return (char *)c + HEAD;
+}
+
+/* Gives the leaf its data: in place when possible, else a copy (vectors as F32). */
+static bool fill(rv__params *p, struct ggml_tensor *leaf, const rv__tensor *t)
+{
+    bool in_place = leaf->type == t->type && (uintptr_t)t->data % alignment(t->type) == 0;
+
+    if (in_place) {
+        leaf->data = (void *)(uintptr_t)t->data; /* graphs only read leaves */
+        return true;
+    }
+    leaf->data = keep(p, ggml_nbytes(leaf));
+    if (!leaf->data)
+        return false;
+    if (leaf->type == t->type) {
+        memcpy(leaf->data, t->data, t->size);
+        return true;
+    }
+    if ((uintptr_t)t->data % alignment(t->type) == 0) {
+        ggml_get_type_traits(t->type)->to_float(t->data, leaf->data, ggml_nelements(leaf));
+        return true;
+    }
+    void *moved = rv__alloc(t->size);
+    if (!moved)
+        return false;
+    memcpy(moved, t->data, t->size);
+    ggml_get_type_traits(t->type)->to_float(moved, leaf->data, ggml_nelements(leaf));
+    rv__free(moved);
+    return true;
+}
+
+static struct ggml_tensor *make_leaf(rv__params *p, const rv__tensor *t)
+{
+    enum ggml_type      type = t->n_dims <= 1 ? GGML_TYPE_F32 : t->type;
+    int64_t             ne[4] = {1, 1, 1, 1};
+    struct ggml_tensor *leaf;
+
+    if (p->used >= p->max)
+        return fail(p, RV_INTERNAL, t->name, "more leaves than tensors");
+    for (int i = 0; i < t->n_dims; i++)
+        ne[i] = t->shape[t->n_dims - 1 - i];
+    p->used++;
+    leaf = ggml_new_tensor_4d(p->context, type, ne[0], ne[1], ne[2], ne[3]);
+    ggml_set_name(leaf, t->name);
+    leaf->extra = (void *)(uintptr_t)t;
+    return fill(p, leaf, t) ? leaf : fail(p, RV_MEMORY, t->name, "out of memory");
+}
+
+static struct ggml_tensor *known_leaf(const rv__params *p, const rv__tensor *t)
+{
+    for (struct ggml_tensor *leaf = ggml_get_first_tensor(p->context); leaf;
+         leaf = ggml_get_next_tensor(p->context, leaf))
+        if (leaf->extra == t)
+            return leaf;
+    return NULL;
+}
+
+static struct ggml_tensor *find(rv__params *p, const int64_t *shape, int n_dims, const char *name)
+{
+    const rv__tensor   *t = rv__weights_find(p->weights, p->part, name);
+    struct ggml_tensor *leaf;
+    char                want[96] = "", have[96] = "", text[256];
+
+    if (!t)
+        return fail(p, RV_FORMAT, name, "tensor is missing");
+    if (!shape_fits(t, shape, n_dims)) {
+        write_shape(want, sizeof want, shape, n_dims);
+        write_shape(have, sizeof have, t->shape, t->n_dims);
+        snprintf(text, sizeof text, "expected shape [%s], found [%s]", want, have);
+        return fail(p, RV_FORMAT, name, text);
+    }
+    if (!can_convert(t)) {
+        snprintf(text, sizeof text, "type %s is not supported here", ggml_type_name(t->type));
+        return fail(p, RV_UNSUPPORTED, name, text);
+    }
+    leaf = known_leaf(p, t);
+    return leaf ? leaf : make_leaf(p, t);
+}
+
+struct ggml_tensor *rv__param(rv__params *p, const int64_t *shape, int n_dims, const char *name, ...)
+{
+    char    full[256];
+    va_list args;
+
+    va_start(args, name);
+    vsnprintf(full, sizeof full, name, args);
+    va_end(args);
+    return find(p, shape, n_dims, full);
+}
+
+struct ggml_tensor *rv__param_vector(rv__params *p, int64_t n, const char *name, ...)
+{
+    char    full[256];
+    va_list args;
+
+    va_start(args, name);
+    vsnprintf(full, sizeof full, name, args);
+    va_end(args);
+    return find(p, &n, 1, full);
+}
+
+struct ggml_tensor *rv__param_matrix(rv__params *p, int64_t out, int64_t in, const char *name, ...)
+{
+    int64_t shape[2] = {out, in};
+    char    full[256];
+    va_list args;
+
+    va_start(args, name);
+    vsnprintf(full, sizeof full, name, args);
+    va_end(args);
+    return find(p, shape, 2, full);
+}
+
+bool rv__params_has(const rv__params *p, const char *name, ...)
+{
+    char    full[256];
+    va_list args;
+
+    va_start(args, name);
+    vsnprintf(full, sizeof full, name, args);
+    va_end(args);
+    return rv__weights_find(p->weights, p->part, full) != NULL;
+}
+
+void rv__param_floats(const struct ggml_tensor *leaf, float *out)
+{
+    if (leaf->type == GGML_TYPE_F32)
+        memcpy(out, leaf->data, ggml_nbytes(leaf));
+    else
+        ggml_get_type_traits(leaf->type)->to_float(leaf->data, out, ggml_nelements(leaf));
+}

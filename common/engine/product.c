@@ -1,0 +1,268 @@
+/* Products with weights: linear layers, the gated half of a SwiGLU, and groups of rows with one weight each.
+ * One kernel serves all: it cuts the result into tiles, and each thread turns the piece of the weight it needs into
+ * F32 and calls a single-threaded sgemm.  Must not round activations and must not unpack a whole weight. */
+#include <cblas.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "graph_op.h"
+#include "vector_math.h"
+
+/* A run of rows that share a weight. */
+typedef struct segment {
+    const float              *x;
+    float                    *y;
+    int64_t                   rows;
+    const struct ggml_tensor *weight, *gate; /* gate: silu branch of a SwiGLU, or NULL */
+    const float              *bias;
+} segment;
+
+typedef struct product {
+    rv__op                     base;
+    int                        groups; /* 0: one weight for all rows */
+    struct ggml_tensor *const *weights, *const *gates;
+    struct ggml_tensor        *weight, *gate, *bias;
+    int64_t                    in, out, tile_rows, tile_out;
+} product;
+
+/* Halves the larger side of the tiles until every thread gets a few, but keeps them big enough that packing costs
+ * little next to the products themselves. */
+static void choose_tiles(product *p, int64_t rows, int threads)
+{
+    enum { ROWS = 512, OUT = 512, SMALLEST = 96, EACH = 3 };
+
+    p->tile_rows = rows < ROWS ? rows : ROWS;
+    p->tile_out = p->out < OUT ? p->out : OUT;
+    for (;;) {
+        int64_t tasks = ((rows + p->tile_rows - 1) / p->tile_rows) * ((p->out + p->tile_out - 1) / p->tile_out);
+        bool    by_out = p->tile_out >= p->tile_rows || rows <= SMALLEST;
+        int64_t *side = by_out ? &p->tile_out : &p->tile_rows;
+
+        if (tasks >= (int64_t)threads * EACH || *side <= SMALLEST)
+            return;
+        *side = (*side / 2 + 15) / 16 * 16;
+    }
+}
+
+static size_t weight_bytes(const product *p, const struct ggml_tensor *w)
+{
+    return w && w->type != GGML_TYPE_F32 ? (size_t)(p->tile_out * p->in) * sizeof(float) : 0;
+}
+
+/* Rows [first, first + count) of a weight as F32: where they lie, or unpacked into room. */
+static const float *weight_rows(const struct ggml_tensor *w, int64_t first, int64_t count, float *room)
+{
+    const char *data = (const char *)w->data + (size_t)first * w->nb[1];
+
+    if (w->type == GGML_TYPE_F32)
+        return (const float *)(const void *)data;
+    ggml_get_type_traits(w->type)->to_float(data, room, count * w->ne[0]);
+    return room;
+}
+
+/* y (rows x count, stride ldy) = x w^T, or += when add is set. */
+static void multiply(const float *x, const float *w, float *y, int64_t rows, int64_t count, int64_t in, int64_t ldy,
+                     bool add)
+{
+    float beta = add ? 1.0f : 0.0f;
+
+    if (rows == 1)
+        cblas_sgemv(CblasRowMajor, CblasNoTrans, (int)count, (int)in, 1.0f, w, (int)in, x, 1, beta, y, 1);
+    else
+        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)rows, (int)count, (int)in, 1.0f, x, (int)in, w,
+                    (int)in, beta, y, (int)ldy);
+}
+
+static RV__VECTOR void gate_rows(float *y, const float *gate, int64_t rows, int64_t count, int64_t ldy)
+{
+    for (int64_t r = 0; r < rows; r++) {
+        float       *restrict to = y + r * ldy;
+        const float *restrict by = gate + r * count;
+
+        for (int64_t i = 0; i < count; i++)
+            to[i] *= rv__silu(by[i]);
+    }
+}
+
+static void run_tile(const product *p, const segment *s, int64_t row, int64_t col, float *room)
+{
+    int64_t      rows = s->rows - row < p->tile_rows ? s->rows - row : p->tile_rows;
+    int64_t      count = p->out - col < p->tile_out ? p->out - col : p->tile_out;
+    const float *x = s->x + row * p->in;
+    float       *y = s->y + row * p->out + col;
+
+    if (s->bias)
+        for (int64_t r = 0; r < rows; r++)
+            memcpy(y + r * p->out, s->bias + col, (size_t)count * sizeof *y);
+    multiply(x, weight_rows(s->weight, col, count, room), y, rows, count, p->in, p->out, s->bias != NULL);
+    if (s->gate) {
+        float *gate = room;
+
+        room += p->tile_rows * p->tile_out;
+        multiply(x, weight_rows(s->gate, col, count, room), gate, rows, count, p->in, count, false);
+        gate_rows(y, gate, rows, count, p->out);
+    }
+}
+
+/* Segment i of the product, read from the graph's tensors when it runs. */
+static segment segment_at(const product *p, const struct ggml_tensor *dst, int i)
+{
+    const struct ggml_tensor *x = dst->src[0];
+    segment                   s = {.weight = p->weight, .gate = p->gate, .rows = x->ne[1]};
+    int64_t                   first = 0;
+
+    if (p->groups > 0) {
+        const int32_t *offsets = dst->src[1]->data;
+
+        first = offsets[i];
+        s.rows = offsets[i + 1] - first;
+        s.weight = p->weights[i];
+        s.gate = p->gates ? p->gates[i] : NULL;
+    } else if (x->nb[2] == x->nb[1] * (size_t)x->ne[1]) {
+        s.rows = x->ne[1] * x->ne[2];
+    } else {
+        s.x = (const float *)(const void *)((const char *)x->data + (size_t)i * x->nb[2]);
+        s.y = (float *)(void *)((char *)dst->data + (size_t)i * dst->nb[2]);
+    }
+    if (!s.x) {
+        s.x = (const float *)x->data + first * p->in;
+        s.y = (float *)dst->data + first * p->out;
+    }
+    s.bias = p->bias ? p->bias->data : NULL;
+    return s;
+}
+
+static int segment_count(const product *p, const struct ggml_tensor *x)
+{
+    if (p->groups > 0)
+        return p->groups;
+    return x->nb[2] == x->nb[1] * (size_t)x->ne[1] ? 1 : (int)x->ne[2];
+}
+
+static int64_t tiles_of(const product *p, const segment *s)
+{
+    return ((s->rows + p->tile_rows - 1) / p->tile_rows) * ((p->out + p->tile_out - 1) / p->tile_out);
+}
+
+static void run_product(struct ggml_tensor *dst, int thread, int threads, void *user)
+{
+    product *p = user;
+    int      segments = segment_count(p, dst->src[0]), task;
+    int64_t  across = (p->out + p->tile_out - 1) / p->tile_out, total = 0;
+    float   *room = rv__op_scratch(&p->base, thread);
+
+    for (int i = 0; i < segments; i++) {
+        segment s = segment_at(p, dst, i);
+        total += tiles_of(p, &s);
+    }
+    while (rv__op_next(&p->base, thread, (int)total, &task)) {
+        int64_t rest = task;
+        int     i = 0;
+        segment s = segment_at(p, dst, 0);
+
+        while (rest >= tiles_of(p, &s)) {
+            rest -= tiles_of(p, &s);
+            s = segment_at(p, dst, ++i);
+        }
+        run_tile(p, &s, rest / across * p->tile_rows, rest % across * p->tile_out, room);
+    }
+    rv__op_done(&p->base, threads);
+}
+
+static struct ggml_tensor *build(rv__graph *g, product *p, struct ggml_tensor **args, int n_args, int64_t rows)
+{
+    const struct ggml_tensor *x = args[0], *w = p->groups ? p->weights[0] : p->weight;
+    int64_t                   ne[4] = {w->ne[1], x->ne[1], x->ne[2], x->ne[3]};
+    size_t                    scratch = 0;
+
+    p->in = w->ne[0];
+    p->out = w->ne[1];
+    choose_tiles(p, rows, rv__graph_threads(g));
+    for (int i = 0; i < (p->groups ? p->groups : 1); i++) {
+        const struct ggml_tensor *weight = p->groups ? p->weights[i] : p->weight;
+        const struct ggml_tensor *gate = p->groups ? (p->gates ? p->gates[i] : NULL) : p->gate;
+        size_t                    need = weight_bytes(p, weight) > weight_bytes(p, gate) ? weight_bytes(p, weight)
+                                                                                         : weight_bytes(p, gate);
+
+        if (gate)
+            need += (size_t)(p->tile_rows * p->tile_out) * sizeof(float);
+        scratch = need > scratch ? need : scratch;
+    }
+    rv__graph_scratch(g, scratch);
+    return rv__op_node(g, GGML_TYPE_F32, ne, args, n_args, run_product, &p->base);
+}
+
+/* Rows must be whole; batches may lie apart. */
+static struct ggml_tensor *with_whole_rows(rv__graph *g, struct ggml_tensor *x)
+{
+    if (x->nb[0] == sizeof(float) && x->nb[1] == (size_t)x->ne[0] * sizeof(float) && x->ne[3] == 1)
+        return x;
+    if (!rv__graph_room(g, 1))
+        return NULL;
+    return ggml_cont(rv__graph_context(g), x);
+}
+
+static bool fits(rv__graph *g, const struct ggml_tensor *w, const struct ggml_tensor *x)
+{
+    if (w->ne[0] == x->ne[0] && x->type == GGML_TYPE_F32 && w->ne[2] == 1 && w->ne[3] == 1)
+        return true;
+    rv__graph_refuse(g, "a product's weight does not fit its input");
+    return false;
+}
+
+static struct ggml_tensor *single(rv__graph *g, struct ggml_tensor *weight, struct ggml_tensor *gate,
+                                  struct ggml_tensor *bias, struct ggml_tensor *x)
+{
+    struct ggml_tensor *args[4];
+    product            *p;
+    int                 n = 0;
+
+    if (!weight || !x || !fits(g, weight, x))
+        return NULL;
+    x = with_whole_rows(g, x);
+    p = rv__graph_alloc(g, sizeof *p);
+    if (!p || !x)
+        return NULL;
+    p->weight = weight;
+    p->gate = gate;
+    p->bias = bias;
+    args[n++] = x;
+    args[n++] = weight; /* sources, so that ggml gives them memory when they are computed */
+    if (gate)
+        args[n++] = gate;
+    if (bias)
+        args[n++] = bias;
+    return build(g, p, args, n, x->ne[1] * x->ne[2]);
+}
+
+struct ggml_tensor *rv__linear(rv__graph *g, struct ggml_tensor *weight, struct ggml_tensor *bias,
+                               struct ggml_tensor *x)
+{
+    return single(g, weight, NULL, bias, x);
+}
+
+struct ggml_tensor *rv__swiglu(rv__graph *g, struct ggml_tensor *w1, struct ggml_tensor *w3, struct ggml_tensor *x)
+{
+    return w1 && w3 ? single(g, w3, w1, NULL, x) : NULL;
+}
+
+struct ggml_tensor *rv__grouped_linear(rv__graph *g, struct ggml_tensor *const *weights,
+                                       struct ggml_tensor *const *gate_weights, int groups, struct ggml_tensor *x,
+                                       struct ggml_tensor *offsets)
+{
+    struct ggml_tensor *args[2] = {x, offsets};
+    product            *p;
+
+    if (!x || !offsets || groups < 1 || offsets->ne[0] != groups + 1)
+        return NULL;
+    for (int i = 0; i < groups; i++)
+        if (!weights[i] || !fits(g, weights[i], x))
+            return NULL;
+    p = rv__graph_alloc(g, sizeof *p);
+    if (!p)
+        return NULL;
+    p->groups = groups;
+    p->weights = weights;
+    p->gates = gate_weights;
+    return build(g, p, args, 2, x->ne[1] / groups + 1);
+}
