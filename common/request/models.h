@@ -12,22 +12,30 @@ typedef struct rv__model {
     const rv__value *card;   /* the whole card                                                     */
     const rv__value *engine; /* its "engine" object, or NULL: weights, max_sequence_length, …      */
     const char      *folder; /* folder of the card; relative weight paths start here               */
+    const struct rv__field *fields; /* the parameter table as this model has it (request/table.h)  */
 } rv__model;
 
-typedef struct rv__models rv__models; /* all cards of a context */
+typedef struct rv__models rv__models; /* all cards of a context; counted, because batches outlive contexts */
 
 rv__models *rv__models_new(void);
-void        rv__models_free(rv__models *m);
+rv__models *rv__models_ref(const rv__models *m);
+void        rv__models_free(rv__models *m); /* drops one reference */
 
-/* Reads every *.json of a folder, or one card file; a weights folder or .gguf gets a card made from it. */
+/* Reads every *.json of a folder, or one card file; a weights folder or .gguf gets a card made from it.  A card whose
+ * id is known already replaces the older one.  Before the first task is parsed, on the context's thread.  Errors
+ * name the file and the member. */
 rv_status rv__models_add(rv__models *m, const char *path, rv_error *err);
+
+/* The same from the text of a card; folder may be "". */
+rv_status rv__models_add_json(rv__models *m, const char *json, size_t len, const char *folder, rv_error *err);
 
 /* By id, alias or slug ("hidream-i1-fast", "fal-ai/hidream-i1-fast"); NULL when not served. */
 const rv__model *rv__models_find(const rv__models *m, const char *id);
 size_t           rv__models_count(const rv__models *m);
 const rv__model *rv__models_at(const rv__models *m, size_t i);
 
-/* The card's weights as an absolute path (out; rv__free); NULL when the card names none or memory is out. */
+/* The weights ("engine": {"weights": PATH}, relative to the card's folder) as a path that works from the card's
+ * place (out; rv__free); NULL when the card names none or memory is out. */
 char *rv__model_weights(const rv__model *m);
 
 #endif
