@@ -5,13 +5,13 @@
 #include "base/status.h"
 #include "reverie.h"
 
-typedef enum rv__format { RV__PNG, RV__JPG, RV__WEBP, RV__FORMATS } rv__format;
+typedef enum rv__image_format { RV__PNG, RV__JPG, RV__WEBP, RV__FORMATS } rv__image_format;
 
 /* By wire name or extension, ignoring case ("JPEG" and "jpg" are RV__JPG); RV__FORMATS when unknown. */
-rv__format  rv__format_from(const char *name);
-const char *rv__format_mime(rv__format f); /* "image/jpeg" */
-const char *rv__format_ext(rv__format f);  /* "jpg"        */
-const char *rv__format_name(rv__format f); /* "JPG"        */
+rv__image_format rv__format_from(const char *name);
+const char *rv__format_mime(rv__image_format f); /* "image/jpeg" */
+const char *rv__format_ext(rv__image_format f);  /* "jpg"        */
+const char *rv__format_name(rv__image_format f); /* "JPG"        */
 
 /* A picture from pixels (copied; rows top to bottom, interleaved, channels 3 or 4).  ref; NULL: out of memory. */
 rv_image *rv__image_from_pixels(const uint8_t *pixels, int width, int height, int channels);
@@ -27,7 +27,10 @@ rv_image *rv__image_from_url(const char *url);
 void rv__image_set_facts(rv_image *i, const char *uuid, uint64_t seed, double cost, int nsfw);
 bool rv__image_set_url(rv_image *i, const char *url);
 
-/* JSON text stored in the file as its recipe (PNG iTXt, JPEG and WebP XMP/Exif), see image.c.  Deterministic. */
+/* JSON text stored in the file as its recipe, see recipe.c.  Deterministic. */
 bool rv__image_set_recipe(rv_image *i, const char *json);
+
+/* The recipe inside an encoded file (out; rv__free), as found: not checked to be JSON.  NULL when there is none. */
+char *rv__recipe_read(const void *bytes, size_t len);
 
 #endif

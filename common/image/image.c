@@ -1,0 +1,375 @@
+/* One picture: pixels and encoded bytes, each made from the other when asked for, and the facts
+ * about it. Counted, shared between threads, never changed after it was shared.  Must never trust
+ * the bytes of a file. */
+#include "image/image.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+#include <unistd.h>
+
+#include "base/memory.h"
+#include "image/codec.h"
+
+#define FILE_MAX      ((size_t)1 << 31) /* no encoded file is larger; longer ones are refused */
+#define SAVED_QUALITY 95                /* of rv_image_save: the default of the wire protocol  */
+
+struct rv_image {
+    atomic_int       refs;
+    pthread_mutex_t  lock;   /* guards pixels and is_broken while they are made on demand      */
+    uint8_t         *pixels; /* NULL until decoded                                            */
+    bool             is_broken;
+    rv__header       header;
+    void            *bytes; /* NULL for a picture made from pixels                            */
+    size_t           len;
+    rv__image_format format; /* of bytes                                                      */
+    char             uuid[64];
+    uint64_t         seed;
+    double           cost;
+    int              nsfw;
+    char            *url, *recipe;
+};
+
+static const struct {
+    const char      *name, *ext, *alias, *mime;
+    const rv__codec *codec;
+} formats[RV__FORMATS] = {
+    [RV__PNG] = {"PNG", "png", "png", "image/png", &rv__codec_png},
+    [RV__JPG] = {"JPG", "jpg", "jpeg", "image/jpeg", &rv__codec_jpeg},
+    [RV__WEBP] = {"WEBP", "webp", "webp", "image/webp", &rv__codec_webp},
+};
+
+rv__image_format rv__format_from(const char *name)
+{
+    int f = 0;
+    while (f < RV__FORMATS && (!name || (strcasecmp(name, formats[f].ext) != 0 &&
+                                         strcasecmp(name, formats[f].alias) != 0)))
+        f++;
+    return (rv__image_format)f;
+}
+
+const char *rv__format_mime(rv__image_format f)
+{
+    return f < RV__FORMATS ? formats[f].mime : "application/octet-stream";
+}
+
+const char *rv__format_ext(rv__image_format f)
+{
+    return f < RV__FORMATS ? formats[f].ext : "bin";
+}
+
+const char *rv__format_name(rv__image_format f)
+{
+    return f < RV__FORMATS ? formats[f].name : "";
+}
+
+/* ---- making --------------------------------------------------------------------------------- */
+
+static rv_image *new_image(void)
+{
+    rv_image *i = rv__calloc(1, sizeof *i);
+    if (!i)
+        return NULL;
+    if (pthread_mutex_init(&i->lock, NULL) != 0) {
+        rv__free(i);
+        return NULL;
+    }
+    atomic_init(&i->refs, 1);
+    i->cost = -1;
+    i->nsfw = -1;
+    i->format = RV__FORMATS;
+    return i;
+}
+
+/* Bytes of the decoded picture; 0 when that does not fit into memory at all. */
+static size_t pixels_size(const rv__header *h)
+{
+    if (h->width < 1 || h->height < 1 || h->width > INT32_MAX || h->height > INT32_MAX)
+        return 0;
+    uint64_t area = (uint64_t)h->width * (uint64_t)h->height;
+    return area > (uint64_t)PTRDIFF_MAX / 4 ? 0 : (size_t)area * (size_t)h->channels;
+}
+
+rv_image *rv__image_from_pixels(const uint8_t *pixels, int width, int height, int channels)
+{
+    rv__header h = {width, height, channels};
+    size_t     size = channels == 3 || channels == 4 ? pixels_size(&h) : 0;
+    rv_image  *i = size ? new_image() : NULL;
+    if (!i)
+        return NULL;
+    i->header = h;
+    i->pixels = rv__alloc(size);
+    if (!i->pixels) {
+        rv_image_unref(i);
+        return NULL;
+    }
+    memcpy(i->pixels, pixels, size);
+    return i;
+}
+
+rv_status rv__image_from_bytes(const void *bytes, size_t len, int64_t max_pixels, rv_image **out,
+                               rv_error *err)
+{
+    *out = NULL;
+    int f = 0;
+    while (f < RV__FORMATS && !formats[f].codec->recognise(bytes, len))
+        f++;
+    if (f == RV__FORMATS)
+        return rv__fail(err, RV_FORMAT, "not a PNG, JPEG or WebP picture");
+    if (len > FILE_MAX)
+        return rv__fail(err, RV_FORMAT, "the picture file has more than %zu bytes", FILE_MAX);
+    rv__header h;
+    rv_status  s = formats[f].codec->header(bytes, len, &h, err);
+    if (s)
+        return s;
+    if (!pixels_size(&h) || h.width > max_pixels / h.height)
+        return rv__fail(err, RV_FORMAT,
+                        "the picture has %lld x %lld pixels, at most %lld in all are accepted",
+                        (long long)h.width, (long long)h.height, (long long)max_pixels);
+    rv_image *i = new_image();
+    if (i)
+        i->bytes = rv__alloc(len);
+    if (!i || !i->bytes) {
+        rv_image_unref(i);
+        return rv__fail(err, RV_MEMORY, "out of memory");
+    }
+    memcpy(i->bytes, bytes, len);
+    i->len = len;
+    i->format = (rv__image_format)f;
+    i->header = h;
+    *out = i;
+    return RV_OK;
+}
+
+rv_image *rv__image_from_url(const char *url)
+{
+    rv_image *i = new_image();
+    if (i && !rv__image_set_url(i, url)) {
+        rv_image_unref(i);
+        return NULL;
+    }
+    return i;
+}
+
+rv_image *rv_image_ref(rv_image *i)
+{
+    if (i)
+        atomic_fetch_add_explicit(&i->refs, 1, memory_order_relaxed);
+    return i;
+}
+
+void rv_image_unref(rv_image *i)
+{
+    if (!i || atomic_fetch_sub_explicit(&i->refs, 1, memory_order_acq_rel) != 1)
+        return;
+    pthread_mutex_destroy(&i->lock);
+    rv__free(i->pixels);
+    rv__free(i->bytes);
+    rv__free(i->url);
+    rv__free(i->recipe);
+    rv__free(i);
+}
+
+/* ---- facts ---------------------------------------------------------------------------------- */
+
+void rv__image_set_facts(rv_image *i, const char *uuid, uint64_t seed, double cost, int nsfw)
+{
+    snprintf(i->uuid, sizeof i->uuid, "%s", uuid ? uuid : "");
+    i->seed = seed;
+    i->cost = cost;
+    i->nsfw = nsfw;
+}
+
+static bool set_text(char **place, const char *text)
+{
+    char *copy = rv__strdup(text);
+    if (!copy)
+        return false;
+    rv__free(*place);
+    *place = copy;
+    return true;
+}
+
+bool rv__image_set_url(rv_image *i, const char *url)
+{
+    return set_text(&i->url, url);
+}
+
+bool rv__image_set_recipe(rv_image *i, const char *json)
+{
+    return set_text(&i->recipe, json);
+}
+
+rv_image_info rv_image_facts(const rv_image *i)
+{
+    return (rv_image_info){
+        .uuid = i->uuid,
+        .seed = i->seed,
+        .width = (int)i->header.width,
+        .height = (int)i->header.height,
+        .channels = i->header.channels,
+        .cost = i->cost,
+        .nsfw = i->nsfw,
+        .url = i->url,
+    };
+}
+
+/* ---- pixels and files ----------------------------------------------------------------------- */
+
+/* Decodes once; the caller holds the lock.  Lack of memory is tried again later, damage is not. */
+static rv_status decode(rv_image *i, rv_error *err)
+{
+    if (i->pixels)
+        return RV_OK;
+    if (!i->bytes)
+        return rv__fail(err, RV_UNSUPPORTED, "the picture is known by its URL only");
+    if (i->is_broken)
+        return rv__fail(err, RV_FORMAT, "the picture file is damaged");
+    uint8_t *pixels = rv__alloc(pixels_size(&i->header));
+    if (!pixels)
+        return rv__fail(err, RV_MEMORY, "out of memory");
+    rv_status s = formats[i->format].codec->decode(i->bytes, i->len, &i->header, pixels, err);
+    if (s == RV_OK) {
+        i->pixels = pixels;
+        return RV_OK;
+    }
+    i->is_broken = s != RV_MEMORY;
+    rv__free(pixels);
+    return s;
+}
+
+static rv_status make_pixels(rv_image *i, rv_error *err)
+{
+    pthread_mutex_lock(&i->lock);
+    rv_status s = decode(i, err);
+    pthread_mutex_unlock(&i->lock);
+    return s;
+}
+
+const uint8_t *rv_image_pixels(rv_image *i)
+{
+    return make_pixels(i, NULL) == RV_OK ? i->pixels : NULL;
+}
+
+/* Appends the file without recipe.  Bytes that came in the wanted format are passed on as they are:
+ * compressing them again could only lose. */
+static rv_status encode_plain(rv_image *i, rv__image_format f, int quality, rv__buf *out,
+                              rv_error *err)
+{
+    if (i->bytes && i->format == f) {
+        rv__buf_add(out, i->bytes, i->len);
+        return RV_OK;
+    }
+    rv_status s = make_pixels(i, err);
+    if (s)
+        return s;
+    rv__pixels p = {i->pixels, (int)i->header.width, (int)i->header.height, i->header.channels};
+    return formats[f].codec->encode(&p, quality, out, err);
+}
+
+static rv_status encode_with_recipe(rv_image *i, rv__image_format f, int quality, rv__buf *out,
+                                    rv_error *err)
+{
+    if (!i->recipe)
+        return encode_plain(i, f, quality, out, err);
+    rv__buf plain;
+    rv__buf_init(&plain, FILE_MAX);
+    rv_status s = encode_plain(i, f, quality, &plain, err);
+    if (s == RV_OK && plain.failed)
+        s = rv__fail(err, RV_MEMORY, "out of memory");
+    if (s == RV_OK)
+        s = rv__recipe_insert(f, (const uint8_t *)plain.data, plain.len, i->recipe, out, err);
+    rv__buf_free(&plain);
+    return s;
+}
+
+rv_status rv_image_encode(rv_image *i, const char *format, int quality, void **bytes, size_t *len,
+                          rv_error *err)
+{
+    *bytes = NULL;
+    *len = 0;
+    rv__image_format f = rv__format_from(format);
+    if (f == RV__FORMATS)
+        return rv__fail_code(err, RV_VALIDATION, "invalidOutputFormat", "outputFormat",
+                             "the format must be one of PNG, JPG, WEBP");
+    if (f != RV__PNG && (quality < 20 || quality > 99))
+        return rv__fail_code(err, RV_VALIDATION, "invalidOutputQuality", "outputQuality",
+                             "the quality must be from 20 to 99");
+    rv__buf out;
+    rv__buf_init(&out, FILE_MAX);
+    rv_status s = encode_with_recipe(i, f, quality, &out, err);
+    if (s) {
+        rv__buf_free(&out);
+        return s;
+    }
+    size_t size = 0;
+    *bytes = rv__buf_take(&out, &size);
+    if (!*bytes)
+        return rv__fail(err, RV_MEMORY, "out of memory");
+    *len = size;
+    return RV_OK;
+}
+
+/* Writes all bytes to a new file and onto the disk; 0 or errno. */
+static int write_new(const char *path, const uint8_t *bytes, size_t len)
+{
+    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (fd < 0)
+        return errno;
+    int failed = 0;
+    while (len > 0 && !failed) {
+        ssize_t n = write(fd, bytes, len);
+        if (n > 0) {
+            bytes += n;
+            len -= (size_t)n;
+        } else if (n == 0 || errno != EINTR) {
+            failed = n == 0 ? EIO : errno;
+        }
+    }
+    if (!failed && fsync(fd) != 0 && errno != EINVAL)
+        failed = errno;
+    if (close(fd) != 0 && !failed)
+        failed = errno;
+    return failed;
+}
+
+/* Readers see the old file or the new one, never half of it: written beside it under another name,
+ * then renamed. */
+static rv_status write_file(const char *path, const void *bytes, size_t len, rv_error *err)
+{
+    static atomic_uint counter;
+    char              *temporary =
+        rv__format("%s.%ld-%u.tmp", path, (long)getpid(), atomic_fetch_add(&counter, 1));
+    if (!temporary)
+        return rv__fail(err, RV_MEMORY, "out of memory");
+    int failed = write_new(temporary, bytes, len);
+    if (!failed && rename(temporary, path) != 0)
+        failed = errno;
+    if (failed && failed != EEXIST)
+        unlink(temporary);
+    rv__free(temporary);
+    char reason[128] = "";
+    return failed ? rv__fail(err, RV_IO, "%s: %s", path, strerror_r(failed, reason, sizeof reason))
+                  : RV_OK;
+}
+
+rv_status rv_image_save(rv_image *i, const char *path, rv_error *err)
+{
+    const char      *dot = strrchr(path, '.');
+    const char      *slash = strrchr(path, '/');
+    rv__image_format f = dot && (!slash || dot > slash) ? rv__format_from(dot + 1) : RV__FORMATS;
+    if (f == RV__FORMATS)
+        return rv__fail(err, RV_VALIDATION, "%s: the name must end in .png, .jpg, .jpeg or .webp",
+                        path);
+    void     *bytes;
+    size_t    len;
+    rv_status s = rv_image_encode(i, formats[f].name, SAVED_QUALITY, &bytes, &len, err);
+    if (s == RV_OK)
+        s = write_file(path, bytes, len, err);
+    rv__free(bytes);
+    return s;
+}
