@@ -9,7 +9,8 @@
 /* How the pictures of a job leave it. */
 typedef struct rv__delivery {
     bool        items;       /* result items are wanted (calls); otherwise pixels are     */
-    const char *results_url; /* prefix of picture URLs, NULL: the context's; items only   */
+    const char *results_url; /* prefix of picture URLs; NULL: file://                     */
+    int64_t     ttl;         /* seconds a stored picture lives; 0: for ever               */
 } rv__delivery;
 
 /* What an executor may do while it runs one task.  Methods may be called from any thread of the executor, for one
@@ -35,7 +36,8 @@ struct rv__port {
 
 /* An executor either computes (run) or waits (start and cancel). */
 typedef struct rv__executor {
-    const char *name; /* "engine", "stub", "daemon" */
+    const char *name;    /* "engine", "stub", "daemon" */
+    int         workers; /* tasks that run side by side, each on a thread; 0 counts as 1 */
     /* Runs a task to its end; blocks the calling worker thread.  RV_OK means every picture was delivered. */
     rv_status (*run)(void *self, const rv_task *task, rv__port *port, rv_error *err);
     void (*close)(void *self);

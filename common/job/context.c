@@ -1,0 +1,218 @@
+/* Contexts: what belongs together, from rv_open to rv_close, and the calls of the public header that only look
+ * things up.  Opening reads nothing and starts nothing. */
+#include "context.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#ifndef RV_MODELS_DIR
+#define RV_MODELS_DIR "/usr/share/reverie/models"
+#endif
+
+static bool init_locks(rv *r)
+{
+    pthread_condattr_t attr;
+    if (pthread_condattr_init(&attr) != 0)
+        return false;
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    bool ok = pthread_mutex_init(&r->lock, NULL) == 0 && pthread_mutex_init(&r->log_lock, NULL) == 0 &&
+              pthread_cond_init(&r->work, NULL) == 0 && pthread_cond_init(&r->posted, &attr) == 0;
+    pthread_condattr_destroy(&attr);
+    return ok;
+}
+
+rv_status rv_open(rv **out)
+{
+    *out = NULL;
+    rv *r = rv__calloc(1, sizeof *r);
+    if (!r)
+        return RV_MEMORY;
+    if (!init_locks(r)) {
+        rv__free(r);
+        return RV_MEMORY;
+    }
+    atomic_init(&r->refs, 1);
+    rv__setup_init(&r->setup);
+    r->fd = -1;
+    *out = r;
+    return RV_OK;
+}
+
+void rv__context_ref(rv *r)
+{
+    atomic_fetch_add_explicit(&r->refs, 1, memory_order_relaxed);
+}
+
+void rv__context_unref(rv *r)
+{
+    if (atomic_fetch_sub_explicit(&r->refs, 1, memory_order_acq_rel) != 1)
+        return;
+    pthread_cond_destroy(&r->posted);
+    pthread_cond_destroy(&r->work);
+    pthread_mutex_destroy(&r->log_lock);
+    pthread_mutex_destroy(&r->lock);
+    rv__free(r);
+}
+
+bool rv__context_is_owner(const rv *r)
+{
+#ifdef NDEBUG
+    return true;
+#else
+    return !r->pid || pthread_equal(r->owner, pthread_self());
+#endif
+}
+
+static void cancel_all(rv *r)
+{
+    for (rv_job *j = r->live; j; j = j->live_next)
+        rv_job_cancel(j);
+}
+
+/* Jobs that still exist end as stopped, silently. */
+static void forget_all(rv *r)
+{
+    while (r->live) {
+        rv_job *j = r->live;
+        j->sink = (rv_sink){0};
+        j->shown = RV_STOPPED;
+        rv__fail(&j->shown_error, RV_CANCELLED, "the context was closed");
+        rv__job_forget(j);
+    }
+}
+
+void rv_close(rv *r)
+{
+    if (!r)
+        return;
+    if (r->depth || !rv__context_is_owner(r)) {
+        rv__context_misuse(r, "rv_close inside a callback or on another thread");
+        return;
+    }
+    if (r->pid && r->pid != getpid())
+        return; /* a fork of a context in use: its threads and locks exist in the parent only */
+    cancel_all(r);
+    rv__pool_stop(r);
+    r->closed = true;
+    forget_all(r);
+    rv__store_close(r->store);
+    rv__models_free(r->models);
+    rv__setup_free(&r->setup);
+    r->store = NULL;
+    r->models = NULL;
+    if (r->fd >= 0)
+        close(r->fd);
+    r->fd = -1;
+    rv_set_log(r, NULL, NULL);
+    rv__context_unref(r);
+}
+
+static rv_status add_models(rv *r, const char *name, const char *path, rv_error *err)
+{
+    if (!r->models)
+        r->models = rv__models_new();
+    if (!r->models)
+        return rv__fail(err, RV_MEMORY, "out of memory");
+    rv_status s = rv__models_add(r->models, path, err);
+    if (s == RV_OK && strcmp(name, "models") == 0)
+        r->models_loaded = true; /* instead of the installed cards */
+    return s;
+}
+
+rv_status rv_set(rv *r, const char *name, const char *value, rv_error *err)
+{
+    rv__error_clear(err);
+    if (!name || !value)
+        return rv__fail(err, RV_MISUSE, "a setting needs a name and a value");
+    if (r->pid)
+        return rv__fail(err, RV_MISUSE, "settings cannot change after the first submit");
+    if (strcmp(name, "models") == 0 || strcmp(name, "model") == 0)
+        return add_models(r, name, value, err);
+    return rv__setup_set(&r->setup, name, value, err);
+}
+
+rv_status rv__context_models(rv *r, rv_error *err)
+{
+    if (!r->models)
+        r->models = rv__models_new();
+    if (!r->models)
+        return rv__fail(err, RV_MEMORY, "out of memory");
+    if (!r->models_loaded && access(RV_MODELS_DIR, R_OK) == 0) {
+        rv_error why;
+        if (rv__models_add(r->models, RV_MODELS_DIR, &why) != RV_OK)
+            rv__context_log(r, RV_LOG_ERROR, "models: %s", why.message);
+    }
+    r->models_loaded = true;
+    return RV_OK;
+}
+
+rv_status rv__context_store(rv *r, rv_error *err)
+{
+    if (r->store || !r->setup.results_dir)
+        return RV_OK;
+    return rv__store_open(r->setup.results_dir, &r->store, err);
+}
+
+void rv_set_log(rv *r, rv_log_fn *fn, void *user)
+{
+    pthread_mutex_lock(&r->log_lock);
+    r->log = fn;
+    r->log_user = user;
+    pthread_mutex_unlock(&r->log_lock);
+}
+
+void rv__context_log_hook(void *context, rv_log_level level, const char *message)
+{
+    rv *r = context;
+    pthread_mutex_lock(&r->log_lock);
+    if (r->log)
+        r->log(r->log_user, level, message);
+    pthread_mutex_unlock(&r->log_lock);
+}
+
+void rv__context_log(rv *r, rv_log_level level, const char *format, ...)
+{
+    char line[1024];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(line, sizeof line, format, args);
+    va_end(args);
+    rv__context_log_hook(r, level, line);
+}
+
+void rv__context_misuse(rv *r, const char *what)
+{
+    rv__context_log(r, RV_LOG_ERROR, "misuse: %s", what);
+}
+
+rv_batch *rv_batch_parse(rv *r, const char *json, size_t len)
+{
+    if (rv__context_models(r, NULL) != RV_OK)
+        return NULL;
+    rv__check_settings s = {.models = r->models,
+                            .max_steps = r->setup.max_steps,
+                            .lenient = !r->setup.strict,
+                            .strict_uuid = r->setup.strict_uuid};
+    return rv__batch_parse(&s, json, len);
+}
+
+char *rv_schema_json(rv *r, const char *model)
+{
+    return rv__context_models(r, NULL) == RV_OK ? rv__schema_json(r->models, model) : NULL;
+}
+
+char *rv_models_json(rv *r)
+{
+    return rv__context_models(r, NULL) == RV_OK ? rv__models_json(r->models) : NULL;
+}
+
+int rv_fd(rv *r)
+{
+    return rv__event_fd(r);
+}
+
+void rv_free(void *p)
+{
+    rv__free(p);
+}

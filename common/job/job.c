@@ -1,0 +1,343 @@
+/* One job: submitted, run or cancelled, and ended exactly once.  Everything the running side says arrives through the
+ * port; nothing of it reaches the host before rv_dispatch. */
+#include "context.h"
+
+#include <stdint.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "deliver.h"
+
+void rv__list_add(rv__list *l, rv_job *j)
+{
+    j->is_waiting = true;
+    j->wait_next = NULL;
+    j->wait_prev = l->last;
+    if (l->last)
+        l->last->wait_next = j;
+    else
+        l->first = j;
+    l->last = j;
+}
+
+void rv__list_remove(rv__list *l, rv_job *j)
+{
+    j->is_waiting = false;
+    if (j->wait_prev)
+        j->wait_prev->wait_next = j->wait_next;
+    else
+        l->first = j->wait_next;
+    if (j->wait_next)
+        j->wait_next->wait_prev = j->wait_prev;
+    else
+        l->last = j->wait_prev;
+}
+
+/* ---- references ---- */
+
+rv_job *rv_job_ref(rv_job *j)
+{
+    atomic_fetch_add_explicit(&j->refs, 1, memory_order_relaxed);
+    return j;
+}
+
+static void job_free(rv_job *j)
+{
+    for (size_t i = 0; i < j->count; i++) {
+        if (j->images)
+            rv_image_unref(j->images[i]);
+        if (j->items)
+            rv__free(j->items[i]);
+    }
+    rv_image_unref(j->news.preview);
+    rv__free(j->images);
+    rv__free(j->items);
+    rv__free(j->order);
+    rv__free(j->shown_images);
+    rv__free(j->results_url);
+    rv_batch_unref(j->batch);
+    rv__context_unref(j->r);
+    rv__free(j);
+}
+
+void rv_job_unref(rv_job *j)
+{
+    if (j && atomic_fetch_sub_explicit(&j->refs, 1, memory_order_acq_rel) == 1)
+        job_free(j);
+}
+
+void rv__job_forget(rv_job *j)
+{
+    rv *r = j->r;
+    if (j->live_prev)
+        j->live_prev->live_next = j->live_next;
+    else
+        r->live = j->live_next;
+    if (j->live_next)
+        j->live_next->live_prev = j->live_prev;
+    j->is_live = false;
+    r->live_count--;
+    rv_job_unref(j);
+}
+
+static void remember(rv *r, rv_job *j)
+{
+    j->live_next = r->live;
+    if (r->live)
+        r->live->live_prev = j;
+    r->live = j;
+    j->is_live = true;
+    r->live_count++;
+}
+
+/* ---- the running side ---- */
+
+void rv__job_finish(rv_job *j, rv_status status, const rv_error *err)
+{
+    bool is_complete = j->news.images == j->count;
+    if (status == RV_OK && is_complete && !j->broken) {
+        j->inner = RV_DONE;
+    } else if (j->broken) {
+        j->inner = RV_FAILED;
+    } else if (status == RV_CANCELLED || atomic_load(&j->cancel)) {
+        j->inner = RV_STOPPED;
+        rv__fail(&j->error, RV_CANCELLED, "the task was cancelled");
+    } else if (status == RV_OK) {
+        j->inner = RV_FAILED;
+        rv__fail(&j->error, RV_INTERNAL, "%zu of %zu pictures were made", j->news.images, j->count);
+    } else {
+        j->inner = RV_FAILED;
+        j->error = *err;
+        j->error.status = status;
+    }
+    j->news.end = true;
+    rv__event_post(j);
+}
+
+static void port_started(rv__port *port)
+{
+    rv_job *j = (rv_job *)port;
+    pthread_mutex_lock(&j->r->lock);
+    if (j->inner == RV_QUEUED) {
+        j->inner = RV_RUNNING;
+        j->news.started = true;
+        rv__event_post(j);
+    }
+    pthread_mutex_unlock(&j->r->lock);
+}
+
+static void port_step(rv__port *port, size_t index, int step, int steps, rv_image *preview)
+{
+    rv_job *j = (rv_job *)port;
+    pthread_mutex_lock(&j->r->lock);
+    rv__news *n = &j->news;
+    rv_image *old = n->preview;
+    n->preview = preview ? rv_image_ref(preview) : NULL;
+    n->step = true;
+    n->step_index = index;
+    n->step_now = step;
+    n->step_count = steps;
+    rv__event_post(j);
+    pthread_mutex_unlock(&j->r->lock);
+    rv_image_unref(old);
+}
+
+/* The first thing that goes wrong with a picture fails the job and stops the executor. */
+static void break_job(rv_job *j, const rv_error *err)
+{
+    pthread_mutex_lock(&j->r->lock);
+    if (!j->broken) {
+        j->broken = true;
+        j->error = *err;
+    }
+    pthread_mutex_unlock(&j->r->lock);
+    atomic_store(&j->cancel, true);
+}
+
+static void port_item(rv__port *port, size_t index, rv_image *image, char *item)
+{
+    rv_job *j = (rv_job *)port;
+    pthread_mutex_lock(&j->r->lock);
+    bool is_new = image && index < j->count && !j->images[index] && !j->broken;
+    if (is_new) {
+        j->images[index] = image;
+        j->items[index] = item;
+        j->order[j->news.images++] = index;
+        rv__event_post(j);
+    }
+    pthread_mutex_unlock(&j->r->lock);
+    if (!is_new) {
+        rv_image_unref(image);
+        rv__free(item);
+    }
+}
+
+static void port_image(rv__port *port, size_t index, rv_image *image)
+{
+    rv_job *j = (rv_job *)port;
+    char *item = NULL;
+    rv_error err;
+    if (rv__deliver(j->task, index, image, &j->delivery, j->store, &item, &err) != RV_OK) {
+        rv_image_unref(image);
+        break_job(j, &err);
+        return;
+    }
+    port_item(port, index, image, item);
+}
+
+static bool port_cancelled(const rv__port *port)
+{
+    return atomic_load_explicit(&((const rv_job *)port)->cancel, memory_order_relaxed);
+}
+
+static void port_end(rv__port *port, rv_status status, const rv_error *err)
+{
+    rv_job *j = (rv_job *)port;
+    rv *r = j->r;
+    pthread_mutex_lock(&r->lock);
+    if (!r->executor->run)
+        r->running--;
+    rv__job_finish(j, status, err);
+    pthread_mutex_unlock(&r->lock);
+}
+
+void rv__job_run(rv_job *j)
+{
+    rv *r = j->r;
+    rv_error err;
+    rv__error_clear(&err);
+    rv_status s = port_cancelled(&j->port) ? RV_CANCELLED : r->executor->run(r->self, j->task, &j->port, &err);
+    pthread_mutex_lock(&r->lock);
+    r->running--;
+    rv__job_finish(j, s, &err);
+    pthread_mutex_unlock(&r->lock);
+}
+
+/* ---- the owner's side ---- */
+
+static rv_job *job_new(rv *r, rv_task *t, const rv_sink *sink, const rv__delivery *delivery)
+{
+    size_t n = rv__task_results(t);
+    rv_job *j = rv__calloc(1, sizeof *j);
+    if (!j)
+        return NULL;
+    atomic_init(&j->refs, 2); /* the caller's and the library's */
+    atomic_init(&j->cancel, false);
+    rv__context_ref(r);
+    j->r = r;
+    j->task = t;
+    j->batch = rv_batch_ref(rv__task_batch(t));
+    j->count = n;
+    j->images = rv__calloc(n, sizeof *j->images);
+    j->items = rv__calloc(n, sizeof *j->items);
+    j->order = rv__calloc(n, sizeof *j->order);
+    j->shown_images = rv__calloc(n, sizeof *j->shown_images);
+    j->sink = sink ? *sink : (rv_sink){0};
+    rv__error_clear(&j->error);
+    if (delivery) {
+        j->delivery = *delivery;
+        j->results_url = delivery->results_url ? rv__strdup(delivery->results_url) : NULL;
+        j->delivery.results_url = j->results_url;
+        j->store = r->store;
+    }
+    j->port = (rv__port){&j->delivery, port_started,   port_step, port_image,
+                         port_item,    port_cancelled, port_end};
+    bool has_url = !delivery || !delivery->results_url || j->results_url;
+    if (j->images && j->items && j->order && j->shown_images && has_url)
+        return j;
+    job_free(j);
+    return NULL;
+}
+
+/* Puts the job where it will run.  From here on it ends by an event, even when it could not be started. */
+static void launch(rv *r, rv_job *j)
+{
+    pthread_mutex_lock(&r->lock);
+    j->position = r->waiting + r->running;
+    j->news.queued = true;
+    if (r->executor->run) {
+        rv__list_add(&r->queue, j);
+        r->waiting++;
+        pthread_cond_signal(&r->work);
+    } else {
+        r->running++;
+    }
+    rv__event_post(j);
+    pthread_mutex_unlock(&r->lock);
+    rv_error err;
+    rv__error_clear(&err);
+    rv_status s = r->executor->run ? RV_OK : r->executor->start(r->self, j->task, &j->port, &err);
+    if (s != RV_OK)
+        port_end(&j->port, s, &err);
+}
+
+rv_status rv__job_submit(rv *r, rv_task *t, const rv_sink *sink, const rv__delivery *delivery, rv_job **out,
+                         rv_error *err)
+{
+    *out = NULL;
+    if (!t || r->closed || !rv__context_is_owner(r) || (r->pid && r->pid != getpid())) {
+        rv__context_misuse(r, "rv_submit without a task, on another thread, or after fork");
+        return rv__fail(err, RV_MISUSE, "submit without a task, on another thread, or after fork");
+    }
+    if (strcmp(rv__task_type(t), "imageInference") != 0)
+        return rv__fail(err, RV_UNSUPPORTED, "only imageInference tasks can be submitted");
+    if (r->live_count >= (size_t)r->setup.queue)
+        return rv__fail(err, RV_BUSY, "the queue is full: %zu tasks wait or run", r->live_count);
+    r->pid = getpid();
+    r->owner = pthread_self();
+    rv_status s = rv__pool_start(r, err);
+    if (s != RV_OK)
+        return s;
+    rv_job *j = job_new(r, t, sink, delivery);
+    if (!j)
+        return rv__fail(err, RV_MEMORY, "out of memory");
+    remember(r, j);
+    *out = j;
+    launch(r, j);
+    return RV_OK;
+}
+
+rv_status rv_submit(rv *r, rv_task *t, const rv_sink *sink, rv_job **out)
+{
+    return rv__job_submit(r, t, sink, NULL, out, NULL);
+}
+
+void rv_job_cancel(rv_job *j)
+{
+    rv *r = j->r;
+    atomic_store(&j->cancel, true);
+    pthread_mutex_lock(&r->lock);
+    if (j->is_waiting) {
+        rv__list_remove(&r->queue, j);
+        r->waiting--;
+        rv__job_finish(j, RV_CANCELLED, NULL);
+    } else if (r->executor && r->executor->cancel && j->inner <= RV_RUNNING) {
+        r->executor->cancel(r->self, &j->port);
+    }
+    pthread_mutex_unlock(&r->lock);
+}
+
+rv_state rv_job_state(const rv_job *j)
+{
+    return j->shown;
+}
+
+const rv_error *rv_job_error(const rv_job *j)
+{
+    return j->shown == RV_FAILED || j->shown == RV_STOPPED ? &j->shown_error : NULL;
+}
+
+size_t rv_job_images(const rv_job *j)
+{
+    return j->count;
+}
+
+rv_image *rv_job_image(const rv_job *j, size_t i)
+{
+    return i < j->count && j->shown_images[i] ? j->images[i] : NULL;
+}
+
+const char *rv__job_item(const rv_job *j, size_t i)
+{
+    return i < j->count && j->shown_images[i] ? j->items[i] : NULL;
+}

@@ -1,0 +1,116 @@
+/* The table of settings.  Values come from people (configuration files, command lines): every refusal names the
+ * setting and says what would be accepted. */
+#include "setup.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/memory.h"
+
+typedef enum kind { TEXT, NUMBER, WORD } kind;
+
+typedef struct row {
+    const char *name;
+    kind        kind;
+    size_t      offset;
+    int64_t     min, max, preset;
+    const char *words[2]; /* value 0, value 1 */
+} row;
+
+static const row rows[] = {
+    {"daemon", TEXT, offsetof(rv__setup, daemon)},
+    {"results_dir", TEXT, offsetof(rv__setup, results_dir)},
+    {"results_url", TEXT, offsetof(rv__setup, results_url)},
+    {"executor", WORD, offsetof(rv__setup, executor), .preset = RV__AUTO, .words = {"auto", "stub"}},
+    {"stub_ms", NUMBER, offsetof(rv__setup, stub_ms), 0, 60000, 0},
+    {"threads", NUMBER, offsetof(rv__setup, threads), 0, 1024, 0},
+    {"queue", NUMBER, offsetof(rv__setup, queue), 1, 100000, 64},
+    {"results_ttl", NUMBER, offsetof(rv__setup, results_ttl), 0, INT64_C(3153600000), 604800},
+    {"max_steps", NUMBER, offsetof(rv__setup, max_steps), 1, 1000000, 1000},
+    {"strict_uuid", WORD, offsetof(rv__setup, strict_uuid), .preset = 0, .words = {"off", "on"}},
+    {"strict", WORD, offsetof(rv__setup, strict), .preset = 1, .words = {"off", "on"}},
+};
+
+enum { ROWS = sizeof rows / sizeof *rows };
+
+static char **text_of(rv__setup *s, const row *r)
+{
+    return (char **)((char *)s + r->offset);
+}
+
+static int64_t *number_of(rv__setup *s, const row *r)
+{
+    return (int64_t *)((char *)s + r->offset);
+}
+
+void rv__setup_init(rv__setup *s)
+{
+    *s = (rv__setup){0};
+    for (const row *r = rows; r < rows + ROWS; r++) {
+        if (r->kind != TEXT)
+            *number_of(s, r) = r->preset;
+    }
+}
+
+void rv__setup_free(rv__setup *s)
+{
+    for (const row *r = rows; r < rows + ROWS; r++) {
+        if (r->kind == TEXT) {
+            rv__free(*text_of(s, r));
+            *text_of(s, r) = NULL;
+        }
+    }
+}
+
+static rv_status set_text(rv__setup *s, const row *r, const char *value, rv_error *err)
+{
+    char *copy = NULL;
+    if (*value) {
+        copy = rv__strdup(value);
+        if (!copy)
+            return rv__fail(err, RV_MEMORY, "out of memory");
+    }
+    rv__free(*text_of(s, r));
+    *text_of(s, r) = copy;
+    return RV_OK;
+}
+
+static rv_status set_number(rv__setup *s, const row *r, const char *value, rv_error *err)
+{
+    char *end = NULL;
+    errno = 0;
+    long long n = strtoll(value, &end, 10);
+    bool is_digits = *value && strspn(value, "0123456789") == strlen(value);
+    if (!is_digits || errno || n < r->min || n > r->max)
+        return rv__fail_code(err, RV_VALIDATION, "invalidSetting", r->name,
+                             "%s must be a whole number from %" PRId64 " to %" PRId64, r->name, r->min, r->max);
+    *number_of(s, r) = n;
+    return RV_OK;
+}
+
+static rv_status set_word(rv__setup *s, const row *r, const char *value, rv_error *err)
+{
+    for (int i = 0; i < 2; i++) {
+        if (strcmp(value, r->words[i]) == 0) {
+            *number_of(s, r) = i;
+            return RV_OK;
+        }
+    }
+    return rv__fail_code(err, RV_VALIDATION, "invalidSetting", r->name, "%s must be \"%s\" or \"%s\"", r->name,
+                         r->words[0], r->words[1]);
+}
+
+rv_status rv__setup_set(rv__setup *s, const char *name, const char *value, rv_error *err)
+{
+    for (const row *r = rows; r < rows + ROWS; r++) {
+        if (strcmp(name, r->name) != 0)
+            continue;
+        if (r->kind == TEXT)
+            return set_text(s, r, value, err);
+        return r->kind == NUMBER ? set_number(s, r, value, err) : set_word(s, r, value, err);
+    }
+    return rv__fail_code(err, RV_VALIDATION, "unknownSetting", name, "there is no setting of this name");
+}

@@ -1,0 +1,26 @@
+/* The settings of a context: names, checks and defaults, written once in a table (setup.c). */
+#ifndef RV_SETUP_H
+#define RV_SETUP_H
+
+#include <stdint.h>
+
+#include "base/status.h"
+
+typedef struct rv__setup {
+    char   *daemon;      /* NULL: run tasks here        */
+    char   *results_dir; /* NULL: URLs are unsupported  */
+    char   *results_url; /* NULL: file://               */
+    int64_t executor;    /* RV__AUTO or RV__STUB        */
+    int64_t stub_ms, threads, queue, results_ttl, max_steps;
+    int64_t strict_uuid, strict;
+} rv__setup;
+
+enum { RV__AUTO, RV__STUB };
+
+void rv__setup_init(rv__setup *s);
+void rv__setup_free(rv__setup *s);
+
+/* Changes one setting (all but `models` and `model`, which the context reads itself). */
+rv_status rv__setup_set(rv__setup *s, const char *name, const char *value, rv_error *err);
+
+#endif

@@ -1,0 +1,56 @@
+/* Progress as server-sent events: one text for nginx, the daemon and whoever else streams. */
+#include <stdint.h>
+#include <string.h>
+
+#include "call.h"
+
+static const char *const state_words[] = {
+    [RV_QUEUED] = "queued", [RV_RUNNING] = "running", [RV_DONE] = "done", [RV_FAILED] = "failed",
+    [RV_STOPPED] = "stopped"};
+
+static void write_image(rv__buf *b, const rv_job *j, size_t index)
+{
+    const char *item = rv__job_item(j, index);
+    rv__buf_addf(b, ",\"index\":%zu,\"item\":", index);
+    rv__buf_adds(b, item ? item : "null");
+}
+
+static void write_event(rv__buf *b, const rv_job *j, const rv_event *e)
+{
+    static const char *const names[] = {
+        [RV_EVENT_QUEUED] = "queued", [RV_EVENT_STARTED] = "started", [RV_EVENT_STEP] = "step",
+        [RV_EVENT_IMAGE] = "image",   [RV_EVENT_END] = "end"};
+    const char *uuid = rv__task_uuid(j->task);
+    rv__buf_addf(b, "event: %s\ndata: {\"taskUUID\":", names[e->kind]);
+    rv__json_write_string(b, uuid ? uuid : "");
+    if (e->kind == RV_EVENT_QUEUED)
+        rv__buf_addf(b, ",\"position\":%zu", e->position);
+    else if (e->kind == RV_EVENT_STEP)
+        rv__buf_addf(b, ",\"index\":%zu,\"step\":%d,\"steps\":%d", e->index, e->step, e->steps);
+    else if (e->kind == RV_EVENT_IMAGE)
+        write_image(b, j, e->index);
+    else if (e->kind == RV_EVENT_END)
+        rv__buf_addf(b, ",\"state\":\"%s\"", state_words[j->shown]);
+    rv__buf_adds(b, "}\n\n");
+}
+
+char *rv_event_stream(const rv_job *j, const rv_event *e, size_t *len)
+{
+    rv__buf b;
+    rv__buf_init(&b, SIZE_MAX / 4);
+    write_event(&b, j, e);
+    return rv__buf_take(&b, len);
+}
+
+char *rv_reply_stream(const rv_reply *reply, size_t *len)
+{
+    rv__buf b;
+    rv__buf_init(&b, SIZE_MAX / 4);
+    rv__buf_addf(&b, "event: reply\ndata: {\"status\":%d", reply->http_status);
+    if (reply->retry_after_ms >= 0)
+        rv__buf_addf(&b, ",\"retryAfter\":%lld", (long long)reply->retry_after_ms);
+    rv__buf_adds(&b, ",\"body\":");
+    rv__buf_add(&b, reply->body, reply->len);
+    rv__buf_adds(&b, "}\n\n");
+    return rv__buf_take(&b, len);
+}
