@@ -1,0 +1,141 @@
+/* Reading our single-file GGUF, which holds a model folder: files as byte arrays "file:PATH", tensors "PART/NAME",
+ * and, since GGUF names are short, long ones as "t<N>" with the text "name:t<N>". */
+#include "weights_internal.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define FORMAT_KEY "reverie.format"
+#define FORMAT 1
+#define MAX_NAME 1024
+
+/* The full name of a tensor: PART/NAME, as it lies in the file (no NUL behind it). */
+typedef struct full_name {
+    const char *text;
+    size_t      len;
+    size_t      part; /* length of PART */
+} full_name;
+
+static rv_status resolve(const rv__weights *w, const rv__tensor *t, full_name *out, rv_error *err)
+{
+    *out = (full_name){t->name, strlen(t->name), 0};
+    if (!strchr(t->name, '/')) {
+        char key[GGML_MAX_NAME + 8];
+        snprintf(key, sizeof key, "name:%s", t->name);
+        rv__gguf_text(w->gguf, key, &out->text, &out->len);
+    }
+    const char *slash = memchr(out->text, '/', out->len);
+    out->part = slash ? (size_t)(slash - out->text) : 0;
+    bool plain = out->part > 0 && out->part + 1 < out->len && out->len <= MAX_NAME;
+    for (size_t i = 0; i < out->len && plain; i++)
+        plain = (unsigned char)out->text[i] >= 0x20 && out->text[i] != 0x7f;
+    return plain ? RV_OK
+                 : rv__fail(err, RV_FORMAT, "%.100s: tensor \"%s\": its name is not PART/NAME", w->path, t->name);
+}
+
+static bool same_part(const full_name *a, const full_name *b)
+{
+    return a->part == b->part && memcmp(a->text, b->text, a->part) == 0;
+}
+
+static rv__model_part *find_part(rv__weights *w, const full_name *n)
+{
+    for (size_t i = w->n_parts; i-- > 0;) {
+        if (strlen(w->parts[i].name) == n->part && memcmp(w->parts[i].name, n->text, n->part) == 0)
+            return &w->parts[i];
+    }
+    return NULL;
+}
+
+/* The part of names[i], the first of its kind; those before it have other parts. */
+static rv_status add_part(rv__weights *w, const full_name *names, size_t i, size_t count, rv__model_part **out,
+                          rv_error *err)
+{
+    size_t same = 0;
+    for (size_t k = i; k < count; k++)
+        same += same_part(&names[k], &names[i]);
+    char *name = rv__strndup(names[i].text, names[i].part);
+    rv_status status = name ? rv__weights_add_part(w, name, same, out, err)
+                            : rv__fail(err, RV_MEMORY, "%.100s: out of memory", w->path);
+    rv__free(name);
+    return status;
+}
+
+/* Copies the names behind their parts into w->names and fills the parts. */
+static rv_status sort_into_parts(rv__weights *w, const full_name *names, rv_error *err)
+{
+    size_t count;
+    const rv__tensor *list = rv__gguf_tensors(w->gguf, &count);
+    char *at = w->names;
+    rv_status status = RV_OK;
+    for (size_t i = 0; i < count && status == RV_OK; i++) {
+        rv__model_part *part = find_part(w, &names[i]);
+        if (!part)
+            status = add_part(w, names, i, count, &part, err);
+        size_t len = names[i].len - names[i].part - 1;
+        memcpy(at, names[i].text + names[i].part + 1, len);
+        at[len] = '\0';
+        rv__tensor t = list[i];
+        t.name = at;
+        at += len + 1;
+        if (status == RV_OK)
+            status = rv__weights_add_tensor(w, part, &t, err);
+    }
+    return status;
+}
+
+static rv_status read_tensors(rv__weights *w, rv_error *err)
+{
+    size_t count, room = 0;
+    const rv__tensor *list = rv__gguf_tensors(w->gguf, &count);
+    full_name *names = rv__calloc(count, sizeof *names);
+    rv_status status = names ? RV_OK : rv__fail(err, RV_MEMORY, "%.100s: out of memory", w->path);
+    for (size_t i = 0; i < count && status == RV_OK; i++) {
+        status = resolve(w, &list[i], &names[i], err);
+        room += names[i].len - names[i].part;
+    }
+    if (status == RV_OK && !(w->names = rv__alloc(room)))
+        status = rv__fail(err, RV_MEMORY, "%.100s: out of memory", w->path);
+    if (status == RV_OK)
+        status = sort_into_parts(w, names, err);
+    rv__free(names);
+    return status;
+}
+
+static rv_status read_files(rv__weights *w, rv_error *err)
+{
+    size_t count;
+    const rv__gguf_pair *pairs = rv__gguf_pairs(w->gguf, &count);
+    for (size_t i = 0; i < count; i++) {
+        if (strncmp(pairs[i].key, "file:", 5) != 0)
+            continue;
+        if (!pairs[i].is_array || pairs[i].type != GGUF_TYPE_UINT8)
+            return rv__fail(err, RV_FORMAT, "%.100s: key \"%.200s\" is not an array of bytes", w->path, pairs[i].key);
+        if (pairs[i].size > RV_MODEL_MAX_FILE_BYTES)
+            return rv__fail(err, RV_FORMAT, "%.100s: \"%.200s\" is too large", w->path, pairs[i].key);
+        char *data = rv__strndup(pairs[i].data, pairs[i].size);
+        if (!data)
+            return rv__fail(err, RV_MEMORY, "%.100s: out of memory", w->path);
+        rv_status status = rv__weights_add_file(w, pairs[i].key + 5, data, pairs[i].size, err);
+        if (status != RV_OK)
+            return status;
+    }
+    return RV_OK;
+}
+
+rv_status rv__weights_read_gguf(rv__weights *w, rv_error *err)
+{
+    rv_status status = rv__gguf_open(w->path, &w->gguf, err);
+    if (status != RV_OK)
+        return status;
+    uint64_t format;
+    if (!rv__gguf_uint(w->gguf, FORMAT_KEY, &format))
+        return rv__fail(err, RV_UNSUPPORTED,
+                        "%.100s: this GGUF does not hold a whole model (no " FORMAT_KEY "); make one with "
+                        "reverie quantize from a model folder", w->path);
+    if (format != FORMAT)
+        return rv__fail(err, RV_UNSUPPORTED, "%.100s: " FORMAT_KEY " is %llu, this program reads %d", w->path,
+                        (unsigned long long)format, FORMAT);
+    status = read_files(w, err);
+    return status == RV_OK ? read_tensors(w, err) : status;
+}
