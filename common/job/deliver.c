@@ -150,10 +150,10 @@ rv_status rv__deliver(const rv_task *task, size_t index, rv_image *image, const 
     if (!rv__uuid_make(uuid))
         return rv__fail(err, RV_IO, "the system gives no random numbers");
     rv__image_set_facts(image, uuid, rv__task_seed(task, index), rv__task_cost(task), rv_image_facts(image).nsfw);
+    if (!delivery->items)
+        return RV_OK; /* the port adds the recipe */
     char *recipe = rv__recipe_of(task, index);
     bool ok = recipe && rv__image_set_recipe(image, recipe);
     rv__free(recipe);
-    if (!ok)
-        return no_memory(err);
-    return delivery->items ? make_item(task, image, delivery, store, item, err) : RV_OK;
+    return ok ? make_item(task, image, delivery, store, item, err) : no_memory(err);
 }

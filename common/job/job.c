@@ -157,6 +157,10 @@ static void break_job(rv_job *j, const rv_error *err)
 static void port_item(rv__port *port, size_t index, rv_image *image, char *item)
 {
     rv_job *j = (rv_job *)port;
+    char *recipe = image && !item ? rv__recipe_of(j->task, index) : NULL;
+    if (recipe)
+        rv__image_set_recipe(image, recipe); /* a saved file without it is still a picture */
+    rv__free(recipe);
     pthread_mutex_lock(&j->r->lock);
     bool is_new = image && index < j->count && !j->images[index] && !j->broken;
     if (is_new) {

@@ -1,0 +1,389 @@
+/* The client of our own daemon (or of nginx with our module): one task per request, its progress as an event stream.
+ * Tasks that ask for pixels get a lossless picture; calls get the finished result items, which are passed on. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/base64.h"
+#include "base/memory.h"
+#include "job/executor.h"
+#include "remote/io.h"
+#include "remote/sse.h"
+
+enum {
+    EVENT_MAX = 96 << 20,  /* bytes of one event: a large PNG in base64 */
+    REFUSAL_MAX = 1 << 20, /* bytes of an answer that is no stream      */
+    SILENCE_S = 60,        /* the daemon says something every 15 seconds */
+    RETRY_MS = 2000
+};
+
+#define MAX_PIXELS ((int64_t)16384 * 16384)
+
+typedef struct daemon_client {
+    rv__io *io;
+    char   *url, *unix_path; /* unix_path NULL: TCP */
+} daemon_client;
+
+/* One task on its way.  Belongs to the I/O thread after the start. */
+typedef struct errand {
+    rv__port *port;
+    size_t    wanted, received;
+    bool      items;     /* finished items are wanted, else pixels              */
+    bool      is_stream; /* known with the first bytes                          */
+    bool      is_done;   /* every picture came: what follows is not looked at   */
+    bool      has_reply;
+    rv__sse   sse;
+    rv__buf   refusal;
+    rv_error  error; /* from the reply */
+} errand;
+
+static void errand_free(errand *e)
+{
+    rv__sse_free(&e->sse);
+    rv__buf_free(&e->refusal);
+    rv__free(e);
+}
+
+/* ---- what comes back ---- */
+
+static rv_status status_from_http(int http)
+{
+    static const struct {
+        int       http;
+        rv_status status;
+    } rows[] = {{400, RV_VALIDATION}, {401, RV_AUTH},       {402, RV_QUOTA},  {403, RV_AUTH},
+                {404, RV_NOT_FOUND},  {429, RV_RATE_LIMIT}, {499, RV_CANCELLED}, {502, RV_PROVIDER},
+                {503, RV_BUSY},       {504, RV_TIMEOUT}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        if (rows[i].http == http)
+            return rows[i].status;
+    }
+    return http >= 400 && http < 500 ? RV_VALIDATION : RV_SERVER;
+}
+
+/* The first error of a reply body. */
+static void read_error(errand *e, int http, const rv__value *body)
+{
+    const rv__value *first = rv__json_first(rv__json_get(body, "errors"));
+    const char *message = rv__json_get_string(first, "message", "the server answered without a reason");
+    const char *code = rv__json_get_string(first, "code", NULL);
+    const rv__value *parameter = rv__json_get(first, "parameter");
+    if (rv__json_is_array(parameter))
+        parameter = rv__json_first(parameter);
+    const char *name = rv__json_string(parameter);
+    rv__fail_code(&e->error, status_from_http(http), code, name, "%s", message);
+    e->error.http_status = http;
+}
+
+static rv_image *image_from_base64(const char *text, rv_error *err)
+{
+    size_t len = strlen(text), size = 0;
+    void *bytes = rv__alloc(len / 4 * 3 + 1);
+    rv_image *image = NULL;
+    if (!bytes)
+        rv__fail(err, RV_MEMORY, "out of memory");
+    else if (!rv__base64_decode(text, len, bytes, &size))
+        rv__fail(err, RV_PROVIDER, "the picture is not valid base64");
+    else if (rv__image_from_bytes(bytes, size, MAX_PIXELS, &image, err) == RV_FORMAT)
+        err->status = RV_PROVIDER;
+    rv__free(bytes);
+    return image;
+}
+
+static rv_image *image_from_item(const errand *e, const rv__value *item, rv_error *err)
+{
+    const char *url = rv__json_get_string(item, "imageURL", NULL);
+    const char *base64 = rv__json_get_string(item, "imageBase64Data", NULL);
+    const char *uri = rv__json_get_string(item, "imageDataURI", NULL);
+    if (!url && !base64 && !uri) {
+        rv__fail(err, RV_PROVIDER, "a result without picture");
+        return NULL;
+    }
+    if (!e->items && !base64) {
+        rv__fail(err, RV_PROVIDER, "a picture by URL where its bytes were asked for");
+        return NULL;
+    }
+    rv_image *image = e->items ? rv__image_from_url(url ? url : "") : image_from_base64(base64, err);
+    if (!image && err->status == RV_OK)
+        rv__fail(err, RV_MEMORY, "out of memory");
+    if (!image)
+        return NULL;
+    uint64_t seed = 0;
+    rv__json_uint(rv__json_get(item, "seed"), &seed);
+    bool is_flagged = false;
+    bool is_checked = rv__json_bool(rv__json_get(item, "NSFWContent"), &is_flagged);
+    rv__image_set_facts(image, rv__json_get_string(item, "imageUUID", ""), seed,
+                        rv__json_get_number(item, "cost", -1), is_checked ? is_flagged : -1);
+    return image;
+}
+
+static bool on_image(errand *e, const rv__value *v)
+{
+    const rv__value *item = rv__json_get(v, "item");
+    int64_t index = rv__json_get_int(v, "index", -1);
+    if (!rv__json_is_object(item) || index < 0 || (size_t)index >= e->wanted)
+        return rv__fail(&e->error, RV_PROVIDER, "a result that was not asked for") == RV_OK;
+    rv_image *image = image_from_item(e, item, &e->error);
+    if (!image)
+        return false;
+    char *text = NULL;
+    if (e->items) {
+        rv__buf b;
+        rv__buf_init(&b, EVENT_MAX);
+        rv__json_write_value(&b, item);
+        text = rv__buf_take(&b, NULL);
+        if (!text) {
+            rv_image_unref(image);
+            return rv__fail(&e->error, RV_MEMORY, "out of memory") == RV_OK;
+        }
+    }
+    e->received++;
+    e->port->item(e->port, (size_t)index, image, text);
+    return true;
+}
+
+static void on_reply(errand *e, const rv__value *v)
+{
+    int http = (int)rv__json_get_int(v, "status", 500);
+    e->has_reply = true;
+    const rv__value *body = rv__json_get(v, "body");
+    if (http != 200 || rv__json_get(body, "errors"))
+        read_error(e, http == 200 ? 500 : http, body);
+    e->error.retry_after_ms = rv__json_get_int(v, "retryAfter", -1);
+}
+
+static bool on_event(void *user, const char *name, const char *data, size_t len)
+{
+    errand *e = user;
+    if (strcmp(name, "queued") == 0)
+        return true;
+    if (strcmp(name, "started") == 0) {
+        e->port->started(e->port);
+        return true;
+    }
+    rv__value *v = rv__json_parse(data, len, NULL);
+    if (!v)
+        return rv__fail(&e->error, RV_PROVIDER, "an event that is not JSON") == RV_OK;
+    bool go_on = true;
+    if (strcmp(name, "step") == 0)
+        e->port->step(e->port, (size_t)rv__json_get_int(v, "index", 0), (int)rv__json_get_int(v, "step", 0),
+                      (int)rv__json_get_int(v, "steps", 0), NULL);
+    else if (strcmp(name, "image") == 0)
+        go_on = on_image(e, v);
+    else if (strcmp(name, "end") == 0)
+        e->is_done = e->received == e->wanted &&
+                     strcmp(rv__json_get_string(v, "state", ""), "done") == 0;
+    else if (strcmp(name, "reply") == 0)
+        on_reply(e, v);
+    rv__json_free(v);
+    return go_on;
+}
+
+static bool on_data(void *user, int http_status, const char *bytes, size_t len)
+{
+    errand *e = user;
+    if (e->is_done) /* the reply repeats all pictures */
+        return true;
+    if (http_status == 200)
+        return rv__sse_feed(&e->sse, bytes, len, on_event, e);
+    rv__buf_add(&e->refusal, bytes, len);
+    return !e->refusal.failed;
+}
+
+/* A refusal is plain JSON with its own HTTP status; whatever is not ours (an HTML page) is reported by its status. */
+static void read_refusal(errand *e, int http)
+{
+    rv__value *v = e->refusal.len ? rv__json_parse(e->refusal.data, e->refusal.len, NULL) : NULL;
+    if (v && rv__json_first(rv__json_get(v, "errors")))
+        read_error(e, http, v);
+    else
+        rv__fail(&e->error, status_from_http(http), "the server answered with HTTP status %d", http);
+    e->error.http_status = http;
+    rv__json_free(v);
+}
+
+/* The daemon is not there, or left in the middle: our side is fine and a repeat makes sense. */
+static void away(errand *e, const char *what)
+{
+    rv__fail(&e->error, RV_BUSY, "%s; try again in a moment", what);
+    e->error.retry_after_ms = RETRY_MS;
+}
+
+static void conclude(errand *e, rv_status transfer, int http, const rv_error *why)
+{
+    if (transfer == RV_OK && http != 200) {
+        read_refusal(e, http);
+        if (why->retry_after_ms >= 0)
+            e->error.retry_after_ms = why->retry_after_ms;
+    } else if (transfer == RV_CANCELLED || transfer == RV_MEMORY) {
+        e->error = *why;
+    } else if (e->error.status != RV_OK) {
+        return;
+    } else if (transfer == RV_PROVIDER) {
+        rv__fail(&e->error, RV_PROVIDER, "the server's answer cannot be understood");
+    } else if (transfer == RV_TIMEOUT && http) {
+        away(e, "the engine process stopped answering");
+    } else if (transfer != RV_OK && !http) {
+        away(e, "the engine process cannot be reached");
+    } else if (transfer != RV_OK || !e->has_reply) {
+        away(e, "the engine process went away while it worked on this task");
+    } else {
+        rv__fail(&e->error, RV_PROVIDER, "%zu of %zu pictures came", e->received, e->wanted);
+    }
+}
+
+static void on_done(void *user, rv_status transfer, int http_status, const rv_error *why)
+{
+    errand *e = user;
+    if (!e->is_done && !(e->has_reply && e->error.status == RV_OK && e->received == e->wanted))
+        conclude(e, transfer, http_status, why);
+    else
+        rv__error_clear(&e->error);
+    e->port->end(e->port, e->error.status, &e->error);
+    errand_free(e);
+}
+
+static bool on_cancelled(void *user)
+{
+    errand *e = user;
+    return e->port->cancelled(e->port);
+}
+
+static const rv__io_events events = {on_data, on_done, on_cancelled};
+
+/* ---- what goes out ---- */
+
+/* Members that the pixel form replaces. */
+static bool is_replaced(const char *key)
+{
+    static const char *const names[] = {"outputType",  "outputFormat", "outputQuality", "ttl",
+                                        "includeCost", "webhookURL",   "uploadEndpoint", "deliveryMethod"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        if (strcmp(key, names[i]) == 0)
+            return true;
+    }
+    return false;
+}
+
+static void write_member(rv__buf *b, const char *key, const char *value)
+{
+    rv__buf_addf(b, "\"%s\":", key);
+    rv__json_write_string(b, value);
+}
+
+static char *request_body(const rv_task *t, bool items, size_t *len)
+{
+    rv__buf b;
+    rv__buf_init(&b, (size_t)64 << 20);
+    rv__buf_adds(&b, "[{");
+    write_member(&b, "taskType", rv__task_type(t));
+    rv__buf_adds(&b, ",");
+    write_member(&b, "taskUUID", rv__task_uuid(t) ? rv__task_uuid(t) : "");
+    for (const rv__value *v = rv__json_first(rv__task_value(t)); v; v = rv__json_next(v)) {
+        const char *key = rv__json_key(v);
+        if (strcmp(key, "taskType") == 0 || strcmp(key, "taskUUID") == 0 || (!items && is_replaced(key)))
+            continue;
+        rv__buf_adds(&b, ",");
+        rv__json_write_string(&b, key);
+        rv__buf_adds(&b, ":");
+        rv__json_write_value(&b, v);
+    }
+    if (!items)
+        rv__buf_adds(&b, ",\"outputType\":\"base64Data\",\"outputFormat\":\"PNG\",\"includeCost\":true");
+    rv__buf_adds(&b, "}]");
+    return rv__buf_take(&b, len);
+}
+
+static errand *errand_new(const rv_task *t, rv__port *port)
+{
+    errand *e = rv__calloc(1, sizeof *e);
+    if (!e)
+        return NULL;
+    e->port = port;
+    e->items = port->delivery->items;
+    e->wanted = rv__task_results(t);
+    rv__sse_init(&e->sse, EVENT_MAX);
+    rv__buf_init(&e->refusal, REFUSAL_MAX);
+    rv__error_clear(&e->error);
+    return e;
+}
+
+static rv_status daemon_start(void *self, const rv_task *task, rv__port *port, rv_error *err)
+{
+    daemon_client *d = self;
+    const rv__delivery *how = port->delivery;
+    errand *e = errand_new(task, port);
+    size_t len = 0;
+    char *body = e ? request_body(task, how->items, &len) : NULL;
+    char *prefix = how->results_url ? rv__format("Reverie-Results-URL: %s", how->results_url) : NULL;
+    if (!body || (how->results_url && !prefix)) {
+        rv__free(body);
+        rv__free(prefix);
+        if (e)
+            errand_free(e);
+        return rv__fail(err, RV_MEMORY, "out of memory");
+    }
+    const char *headers[] = {"Content-Type: application/json", "Accept: text/event-stream", "Expect:", prefix, NULL};
+    rv__io_request q = {.url = d->url,
+                        .unix_path = d->unix_path,
+                        .headers = headers,
+                        .body = body,
+                        .body_len = len,
+                        .silence_s = SILENCE_S};
+    rv_status s = rv__io_start(d->io, &q, &events, e, err);
+    if (s != RV_OK)
+        errand_free(e);
+    rv__free(prefix);
+    return s;
+}
+
+static void daemon_cancel(void *self, rv__port *port)
+{
+    rv__io_wake(((daemon_client *)self)->io);
+}
+
+static void daemon_close(void *self)
+{
+    daemon_client *d = self;
+    rv__io_close(d->io);
+    rv__free(d->url);
+    rv__free(d->unix_path);
+    rv__free(d);
+}
+
+/* unix:PATH, or http(s)://HOST[:PORT][/PATH]; without a path /generate is meant. */
+static rv_status read_address(daemon_client *d, const char *address, rv_error *err)
+{
+    if (strncmp(address, "unix:", 5) == 0) {
+        d->unix_path = rv__strdup(address + 5);
+        d->url = rv__strdup("http://reveried/generate?stream=1");
+    } else if (strncmp(address, "http://", 7) == 0 || strncmp(address, "https://", 8) == 0) {
+        const char *path = strchr(strstr(address, "://") + 3, '/');
+        const char *more = !path ? "/generate?stream=1" : strchr(path, '?') ? "&stream=1" : "?stream=1";
+        d->url = path && !path[1] ? rv__format("%sgenerate?stream=1", address) : rv__format("%s%s", address, more);
+    } else {
+        return rv__fail_code(err, RV_VALIDATION, "invalidSetting", "daemon",
+                             "the daemon's address must be unix:PATH or http://HOST:PORT");
+    }
+    bool ok = d->url && (d->unix_path || strncmp(address, "unix:", 5) != 0);
+    return ok ? RV_OK : rv__fail(err, RV_MEMORY, "out of memory");
+}
+
+rv_status rv__daemon_open(const rv__executor_options *o, const rv__executor **executor, void **self, rv_error *err)
+{
+    static const rv__executor daemon_executor = {
+        .name = "daemon", .start = daemon_start, .cancel = daemon_cancel, .close = daemon_close};
+    daemon_client *d = rv__calloc(1, sizeof *d);
+    if (!d)
+        return rv__fail(err, RV_MEMORY, "out of memory");
+    rv_status s = read_address(d, o->url, err);
+    if (s == RV_OK)
+        s = rv__io_open(&d->io, err);
+    if (s != RV_OK) {
+        daemon_close(d);
+        return s;
+    }
+    *executor = &daemon_executor;
+    *self = d;
+    return RV_OK;
+}

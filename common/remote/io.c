@@ -1,0 +1,322 @@
+/* The I/O thread: a curl multi handle that only this thread touches, fed through a list under a lock.  Callbacks run
+ * without the lock.  It never looks at proxies, cookies, .netrc or redirects: the address is the one that was set. */
+#include "io.h"
+
+#include <curl/curl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "job/threads.h"
+
+enum { IDLE_HANDLES = 16, POLL_MS = 1000, CONNECT_MS = 10000 };
+
+typedef struct transfer {
+    struct transfer     *prev, *next;
+    const rv__io_events *events;
+    void                *user;
+    CURL                *easy; /* set by the thread when it starts */
+    struct curl_slist   *headers;
+    char                *url, *unix_path, *body;
+    size_t               body_len;
+    int                  connect_ms, silence_s, total_ms;
+    bool                 refused; /* events->data said false */
+    char                 why[CURL_ERROR_SIZE];
+} transfer;
+
+struct rv__io {
+    pthread_t       thread;
+    CURLM          *multi;
+    pthread_mutex_t lock;
+    transfer       *fresh; /* guarded by lock: not seen by the thread yet */
+    bool            stop;  /* guarded by lock */
+    /* The thread's own. */
+    transfer *active;
+    CURL     *idle[IDLE_HANDLES];
+    int       idle_count;
+};
+
+static void global_init(void)
+{
+    curl_global_init(CURL_GLOBAL_DEFAULT);
+}
+
+static void transfer_free(transfer *t)
+{
+    curl_slist_free_all(t->headers);
+    rv__free(t->url);
+    rv__free(t->unix_path);
+    rv__free(t->body);
+    rv__free(t);
+}
+
+/* ---- one transfer ---- */
+
+static size_t on_data(char *bytes, size_t size, size_t count, void *user)
+{
+    transfer *t = user;
+    long status = 0;
+    curl_easy_getinfo(t->easy, CURLINFO_RESPONSE_CODE, &status);
+    if (t->events->cancelled(t->user) || !t->events->data(t->user, (int)status, bytes, size * count)) {
+        t->refused = true;
+        return CURL_WRITEFUNC_ERROR;
+    }
+    return size * count;
+}
+
+static bool configure(transfer *t)
+{
+    CURL *e = t->easy;
+    bool ok = curl_easy_setopt(e, CURLOPT_URL, t->url) == CURLE_OK;
+    ok = ok && curl_easy_setopt(e, CURLOPT_PROTOCOLS_STR, "http,https") == CURLE_OK;
+    ok = ok && (!t->unix_path || curl_easy_setopt(e, CURLOPT_UNIX_SOCKET_PATH, t->unix_path) == CURLE_OK);
+    ok = ok && curl_easy_setopt(e, CURLOPT_PROXY, "") == CURLE_OK;
+    ok = ok && curl_easy_setopt(e, CURLOPT_PRIVATE, t) == CURLE_OK;
+    ok = ok && curl_easy_setopt(e, CURLOPT_HTTPHEADER, t->headers) == CURLE_OK;
+    if (t->body) {
+        ok = ok && curl_easy_setopt(e, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)t->body_len) == CURLE_OK;
+        ok = ok && curl_easy_setopt(e, CURLOPT_POSTFIELDS, t->body) == CURLE_OK;
+    }
+    curl_easy_setopt(e, CURLOPT_FOLLOWLOCATION, 0L);
+    curl_easy_setopt(e, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
+    curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1L);
+    curl_easy_setopt(e, CURLOPT_BUFFERSIZE, 256L * 1024);
+    curl_easy_setopt(e, CURLOPT_USERAGENT, "reverie/" RV_VERSION);
+    curl_easy_setopt(e, CURLOPT_ERRORBUFFER, t->why);
+    curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, on_data);
+    curl_easy_setopt(e, CURLOPT_WRITEDATA, t);
+    curl_easy_setopt(e, CURLOPT_CONNECTTIMEOUT_MS, (long)(t->connect_ms ? t->connect_ms : CONNECT_MS));
+    curl_easy_setopt(e, CURLOPT_TIMEOUT_MS, (long)t->total_ms);
+    curl_easy_setopt(e, CURLOPT_LOW_SPEED_LIMIT, t->silence_s ? 1L : 0L);
+    curl_easy_setopt(e, CURLOPT_LOW_SPEED_TIME, (long)t->silence_s);
+    return ok;
+}
+
+static rv_status explain(const transfer *t, CURLcode code, rv_error *err)
+{
+    const char *why = *t->why ? t->why : curl_easy_strerror(code);
+    switch (code) {
+    case CURLE_OK:
+        return RV_OK;
+    case CURLE_WRITE_ERROR:
+        if (t->events->cancelled(t->user))
+            return rv__fail(err, RV_CANCELLED, "cancelled");
+        return rv__fail(err, RV_PROVIDER, "the answer cannot be used");
+    case CURLE_OPERATION_TIMEDOUT:
+        return rv__fail(err, RV_TIMEOUT, "%s", why);
+    case CURLE_OUT_OF_MEMORY:
+        return rv__fail(err, RV_MEMORY, "out of memory");
+    default:
+        return rv__fail(err, RV_CONNECTION, "%s", why);
+    }
+}
+
+/* ---- the thread ---- */
+
+static void unlink_active(rv__io *io, transfer *t)
+{
+    if (t->prev)
+        t->prev->next = t->next;
+    else
+        io->active = t->next;
+    if (t->next)
+        t->next->prev = t->prev;
+}
+
+static void keep_handle(rv__io *io, CURL *easy)
+{
+    if (io->idle_count == IDLE_HANDLES) {
+        curl_easy_cleanup(easy);
+        return;
+    }
+    curl_easy_reset(easy);
+    io->idle[io->idle_count++] = easy;
+}
+
+/* Takes an active transfer out of everything and tells its end. */
+static void finish(rv__io *io, transfer *t, rv_status status, rv_error *err)
+{
+    long http_status = 0;
+    curl_off_t retry_s = 0;
+    unlink_active(io, t);
+    if (t->easy) {
+        curl_easy_getinfo(t->easy, CURLINFO_RESPONSE_CODE, &http_status);
+        curl_easy_getinfo(t->easy, CURLINFO_RETRY_AFTER, &retry_s);
+        curl_multi_remove_handle(io->multi, t->easy);
+        keep_handle(io, t->easy);
+    }
+    if (retry_s > 0)
+        err->retry_after_ms = (int64_t)retry_s * 1000;
+    err->http_status = (int)http_status;
+    t->events->done(t->user, status, (int)http_status, err);
+    transfer_free(t);
+}
+
+static void begin(rv__io *io, transfer *t)
+{
+    t->prev = NULL;
+    t->next = io->active;
+    if (io->active)
+        io->active->prev = t;
+    io->active = t;
+    t->easy = io->idle_count ? io->idle[--io->idle_count] : curl_easy_init();
+    if (t->easy && configure(t) && curl_multi_add_handle(io->multi, t->easy) == CURLM_OK)
+        return;
+    rv_error err;
+    rv__error_clear(&err);
+    finish(io, t, rv__fail(&err, RV_MEMORY, "a transfer cannot be set up"), &err);
+}
+
+/* Starts what is new, oldest first; true when the thread must stop. */
+static bool take_fresh(rv__io *io)
+{
+    pthread_mutex_lock(&io->lock);
+    transfer *list = io->fresh;
+    io->fresh = NULL;
+    bool stop = io->stop;
+    pthread_mutex_unlock(&io->lock);
+    transfer *oldest = NULL;
+    while (list) {
+        transfer *t = list;
+        list = t->next;
+        t->next = oldest;
+        oldest = t;
+    }
+    while (oldest) {
+        transfer *t = oldest;
+        oldest = t->next;
+        begin(io, t);
+    }
+    return stop;
+}
+
+static void end_cancelled(rv__io *io, bool all)
+{
+    for (transfer *t = io->active, *next; t; t = next) {
+        next = t->next;
+        if (!all && !t->events->cancelled(t->user))
+            continue;
+        rv_error err;
+        rv__error_clear(&err);
+        finish(io, t, rv__fail(&err, RV_CANCELLED, "cancelled"), &err);
+    }
+}
+
+static void end_finished(rv__io *io)
+{
+    int left;
+    for (CURLMsg *m = curl_multi_info_read(io->multi, &left); m; m = curl_multi_info_read(io->multi, &left)) {
+        if (m->msg != CURLMSG_DONE)
+            continue;
+        transfer *t = NULL;
+        CURLcode code = m->data.result; /* m dies with the handle's removal */
+        curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, &t);
+        rv_error err;
+        rv__error_clear(&err);
+        rv_status status = explain(t, code, &err);
+        finish(io, t, status, &err);
+    }
+}
+
+static void *io_run(void *arg)
+{
+    rv__io *io = arg;
+    rv__thread_prepare("reverie-io");
+    while (!take_fresh(io)) {
+        int running = 0;
+        end_cancelled(io, false);
+        curl_multi_perform(io->multi, &running);
+        end_finished(io);
+        curl_multi_poll(io->multi, NULL, 0, POLL_MS, NULL);
+    }
+    end_cancelled(io, true);
+    for (int i = 0; i < io->idle_count; i++)
+        curl_easy_cleanup(io->idle[i]);
+    return NULL;
+}
+
+/* ---- from other threads ---- */
+
+rv_status rv__io_open(rv__io **out, rv_error *err)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, global_init);
+    rv__io *io = rv__calloc(1, sizeof *io);
+    if (!io)
+        return rv__fail(err, RV_MEMORY, "out of memory");
+    io->multi = curl_multi_init();
+    if (!io->multi || pthread_mutex_init(&io->lock, NULL) != 0) {
+        curl_multi_cleanup(io->multi);
+        rv__free(io);
+        return rv__fail(err, RV_MEMORY, "out of memory");
+    }
+    curl_multi_setopt(io->multi, CURLMOPT_MAXCONNECTS, (long)IDLE_HANDLES);
+    if (rv__thread_start(&io->thread, io_run, io) != 0) {
+        pthread_mutex_destroy(&io->lock);
+        curl_multi_cleanup(io->multi);
+        rv__free(io);
+        return rv__fail(err, RV_MEMORY, "no thread can be started");
+    }
+    *out = io;
+    return RV_OK;
+}
+
+static bool copy_headers(transfer *t, const char *const *headers)
+{
+    for (; headers && *headers; headers++) {
+        struct curl_slist *longer = curl_slist_append(t->headers, *headers);
+        if (!longer)
+            return false;
+        t->headers = longer;
+    }
+    return true;
+}
+
+rv_status rv__io_start(rv__io *io, const rv__io_request *q, const rv__io_events *events, void *user, rv_error *err)
+{
+    transfer *t = rv__calloc(1, sizeof *t);
+    if (!t) {
+        rv__free(q->body);
+        return rv__fail(err, RV_MEMORY, "out of memory");
+    }
+    t->events = events;
+    t->user = user;
+    t->body = q->body;
+    t->body_len = q->body_len;
+    t->connect_ms = q->connect_ms;
+    t->silence_s = q->silence_s;
+    t->total_ms = q->total_ms;
+    t->url = rv__strdup(q->url);
+    t->unix_path = q->unix_path ? rv__strdup(q->unix_path) : NULL;
+    if (!t->url || (q->unix_path && !t->unix_path) || !copy_headers(t, q->headers)) {
+        transfer_free(t);
+        return rv__fail(err, RV_MEMORY, "out of memory");
+    }
+    pthread_mutex_lock(&io->lock);
+    t->next = io->fresh;
+    io->fresh = t;
+    pthread_mutex_unlock(&io->lock);
+    curl_multi_wakeup(io->multi);
+    return RV_OK;
+}
+
+void rv__io_wake(rv__io *io)
+{
+    curl_multi_wakeup(io->multi);
+}
+
+void rv__io_close(rv__io *io)
+{
+    if (!io)
+        return;
+    pthread_mutex_lock(&io->lock);
+    io->stop = true;
+    pthread_mutex_unlock(&io->lock);
+    curl_multi_wakeup(io->multi);
+    pthread_join(io->thread, NULL);
+    curl_multi_cleanup(io->multi);
+    pthread_mutex_destroy(&io->lock);
+    rv__free(io);
+}
