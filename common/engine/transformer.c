@@ -1,0 +1,537 @@
+/* See transformer.h.  One graph per size, built here and run for every step; another small one projects the texts. */
+#include "transformer.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "transformer_net.h"
+
+/* Fixed in the reference. */
+#define ROPE_BASE      10000.0
+#define TIME_BASE      10000.0
+#define NORM_EPS       1e-6f /* layer norms            */
+#define QK_EPS         1e-5f /* norms of query and key */
+#define TIME_FEATURES  256
+
+/* What a graph was built for. */
+typedef struct shape {
+    int64_t width, height; /* in patches */
+    int64_t t5, llama;     /* tokens     */
+    int64_t batch;
+} shape;
+
+struct rv__transformer {
+    rv__device         *device;
+    rv__transformer_net net;
+    shape               shape;
+    int64_t             tokens, pad; /* image tokens; pad: 1 when one more row stands for all padding, else 0 */
+    rv__tap_fn         *tap;
+    void               *tap_user;
+
+    rv__graph           *graph;
+    struct ggml_tensor  *patches, *time, *pooled, *cosine, *sine, *mask, *out;
+    struct ggml_tensor  *t5, **llama; /* projected texts: {width, tokens, batch}, one per block */
+    double               flops;
+
+    rv__graph           *text_graph;
+    struct ggml_tensor  *raw_t5, **raw_llama; /* inputs, one per layer that is used */
+    struct ggml_tensor **projected;           /* blocks + 1                          */
+};
+
+static int64_t block_count(const rv__transformer *t)
+{
+    return t->net.config.double_blocks + t->net.config.single_blocks;
+}
+
+rv_status rv__transformer_open(rv__device *d, const rv__weights *w, rv__transformer **out, rv_error *err)
+{
+    rv__transformer *t = rv__calloc(1, sizeof *t);
+    rv_status        status;
+    size_t           blocks;
+
+    *out = NULL;
+    if (!t)
+        return rv__fail(err, RV_MEMORY, "out of memory");
+    t->device = d;
+    status = rv__transformer_net_open(&t->net, w, err);
+    if (status == RV_OK) {
+        blocks = (size_t)block_count(t);
+        t->llama = rv__calloc(blocks, sizeof *t->llama);
+        t->projected = rv__calloc(blocks + 1, sizeof *t->projected);
+        t->raw_llama = rv__calloc((size_t)t->net.config.llama_count, sizeof *t->raw_llama);
+        if (!t->llama || !t->projected || !t->raw_llama)
+            status = rv__fail(err, RV_MEMORY, "out of memory");
+    }
+    if (status != RV_OK) {
+        rv__transformer_close(t);
+        return status;
+    }
+    *out = t;
+    return RV_OK;
+}
+
+void rv__transformer_close(rv__transformer *t)
+{
+    if (!t)
+        return;
+    rv__graph_free(t->graph);
+    rv__graph_free(t->text_graph);
+    rv__transformer_net_close(&t->net);
+    rv__free(t->llama);
+    rv__free(t->projected);
+    rv__free(t->raw_llama);
+    rv__free(t);
+}
+
+const rv__transformer_config *rv__transformer_about(const rv__transformer *t)
+{
+    return &t->net.config;
+}
+
+void rv__transformer_taps(rv__transformer *t, rv__tap_fn *fn, void *user)
+{
+    t->tap = fn;
+    t->tap_user = user;
+    memset(&t->shape, 0, sizeof t->shape); /* the graph is built anew, with or without taps */
+}
+
+size_t rv__transformer_bytes(const rv__transformer *t)
+{
+    return (t->graph ? rv__graph_bytes(t->graph) : 0) + (t->text_graph ? rv__graph_bytes(t->text_graph) : 0);
+}
+
+double rv__transformer_flops(const rv__transformer *t)
+{
+    return t->flops;
+}
+
+/* ---- texts -------------------------------------------------------------------------------------------------- */
+
+static rv_status build_text_graph(rv__transformer *t, rv_error *err)
+{
+    const rv__transformer_config *c = &t->net.config;
+    int64_t                       blocks = block_count(t);
+    rv__graph                    *g = rv__graph_new(t->device, (size_t)(6 * blocks + c->llama_count + 64));
+
+    if (!g)
+        return rv__fail(err, RV_MEMORY, "out of memory");
+    t->text_graph = g;
+    rv__graph_taps(g, t->tap, t->tap_user);
+    memset(t->raw_llama, 0, (size_t)c->llama_count * sizeof *t->raw_llama);
+    t->raw_t5 = rv__graph_input(g, GGML_TYPE_F32, c->t5_channels, t->shape.t5, t->shape.batch, 1);
+    for (int64_t i = 0; i <= blocks; i++) {
+        struct ggml_tensor *x = t->raw_t5;
+
+        if (i < blocks) {
+            struct ggml_tensor **layer = &t->raw_llama[c->llama_layers[i]];
+            if (!*layer)
+                *layer = rv__graph_input(g, GGML_TYPE_F32, c->llama_channels, t->shape.llama, t->shape.batch, 1);
+            x = *layer;
+        }
+        t->projected[i] = rv__linear(g, t->net.captions[i], NULL, x);
+        rv__tap(g, t->projected[i], "caption_projection.%lld", (long long)i);
+        rv__graph_output(g, t->projected[i]);
+    }
+    return rv__graph_build(g, err);
+}
+
+/* Joins the rows of the batch: a graph's input is one tensor. */
+static void set_rows(rv__graph *g, struct ggml_tensor *to, float *room, const float *const *rows, int64_t batch,
+                     int64_t each)
+{
+    for (int64_t b = 0; b < batch; b++)
+        memcpy(room + b * each, rows[b], (size_t)each * sizeof *room);
+    rv__graph_set(g, to, room, (size_t)(batch * each) * sizeof *room);
+}
+
+static void set_texts(rv__transformer *t, const rv__condition *rows, float *room)
+{
+    const rv__transformer_config *c = &t->net.config;
+    const float                  *from[8];
+    int64_t                       batch = t->shape.batch, each = t->shape.llama * c->llama_channels;
+
+    for (int64_t b = 0; b < batch; b++)
+        from[b] = rows[b].t5;
+    set_rows(t->text_graph, t->raw_t5, room, from, batch, t->shape.t5 * c->t5_channels);
+    for (int64_t k = 0; k < c->llama_count; k++) {
+        for (int64_t b = 0; b < batch; b++)
+            from[b] = rows[b].llama + k * each;
+        if (t->raw_llama[k])
+            set_rows(t->text_graph, t->raw_llama[k], room, from, batch, each);
+    }
+    for (int64_t b = 0; b < batch; b++)
+        from[b] = rows[b].pooled;
+    set_rows(t->graph, t->pooled, room, from, batch, c->pooled_channels);
+}
+
+static rv_status project_texts(rv__transformer *t, const rv__condition *rows, rv_error *err)
+{
+    const rv__transformer_config *c = &t->net.config;
+    int64_t   blocks = block_count(t), most = c->width > c->t5_channels ? c->width : c->t5_channels;
+    int64_t   tokens = t->shape.t5 > t->shape.llama ? t->shape.t5 : t->shape.llama;
+    rv_status status;
+    float    *room;
+
+    most = most > c->llama_channels ? most : c->llama_channels;
+    room = rv__calloc((size_t)(most * tokens * t->shape.batch + c->pooled_channels * t->shape.batch), sizeof *room);
+    if (!room)
+        return rv__fail(err, RV_MEMORY, "out of memory");
+    set_texts(t, rows, room);
+    status = rv__graph_run(t->text_graph, NULL, NULL, err);
+    for (int64_t i = 0; status == RV_OK && i <= blocks; i++) {
+        struct ggml_tensor *from = t->projected[i];
+
+        rv__graph_get(t->text_graph, from, room, ggml_nbytes(from));
+        rv__graph_set(t->graph, i < blocks ? t->llama[i] : t->t5, room, ggml_nbytes(from));
+    }
+    rv__free(room);
+    return status;
+}
+
+/* ---- the network -------------------------------------------------------------------------------------------- */
+
+static struct ggml_tensor *apply(rv__graph *g, rv__layer l, struct ggml_tensor *x)
+{
+    return rv__linear(g, l.weight, l.bias, x);
+}
+
+static struct ggml_tensor *two_layers(rv__graph *g, rv__layer first, rv__layer second, struct ggml_tensor *x)
+{
+    return apply(g, second, rv__activate(g, apply(g, first, x), RV__SILU));
+}
+
+/* Query or key of both streams, ready for attention. */
+static struct ggml_tensor *turned(rv__transformer *t, struct ggml_tensor *a, struct ggml_tensor *b,
+                                  struct ggml_tensor *norm_a, struct ggml_tensor *norm_b, bool is_key)
+{
+    return rv__join_tokens(t->graph, &(rv__join){.a = a, .b = b, .norm_a = norm_a, .norm_b = norm_b,
+                                                 .cosine = t->cosine, .sine = t->sine,
+                                                 .heads = (int)t->net.config.heads, .eps = QK_EPS,
+                                                 .zero = is_key && t->pad ? t->tokens : -1});
+}
+
+static struct ggml_tensor *joined(rv__graph *g, struct ggml_tensor *a, struct ggml_tensor *b)
+{
+    return a && b ? rv__join_tokens(g, &(rv__join){.a = a, .b = b, .zero = -1}) : NULL;
+}
+
+static struct ggml_tensor *attend(rv__transformer *t, struct ggml_tensor *q, struct ggml_tensor *k,
+                                  struct ggml_tensor *v)
+{
+    const rv__transformer_config *c = &t->net.config;
+
+    return rv__attention(t->graph, q, k, v, t->mask, (int)c->heads, (int)c->heads, 1.0f / sqrtf((float)c->head));
+}
+
+/* Chunks of a modulation: shift, scale and gate of attention, then of the feed-forward; text after image. */
+enum { ATTENTION = 0, MLP = 3, TEXT = 6, SHIFT = 0, SCALE = 1, GATE = 2 };
+
+static struct ggml_tensor *shifted(rv__graph *g, struct ggml_tensor *x, struct ggml_tensor *m, int chunk)
+{
+    return rv__modulate(g, x, m, chunk + SHIFT, chunk + SCALE, NORM_EPS);
+}
+
+static struct ggml_tensor *mixed(rv__transformer *t, const rv__block *b, struct ggml_tensor *x,
+                                 struct ggml_tensor *m, const char *name)
+{
+    struct ggml_tensor *y;
+    char                full[64];
+
+    snprintf(full, sizeof full, "%s.moe", name);
+    y = rv__mix_experts(t->graph, &b->experts, shifted(t->graph, x, m, MLP), full);
+    return rv__gated_add(t->graph, x, rv__tap(t->graph, y, "%s", full), m, MLP + GATE);
+}
+
+static void double_block(rv__transformer *t, const rv__block *b, struct ggml_tensor *emb, const char *name,
+                         struct ggml_tensor **image, struct ggml_tensor **text)
+{
+    rv__graph          *g = t->graph;
+    struct ggml_tensor *m = rv__tap(g, apply(g, b->adaln, emb), "%s.adaln", name);
+    struct ggml_tensor *x = shifted(g, *image, m, ATTENTION), *y = shifted(g, *text, m, TEXT + ATTENTION);
+    struct ggml_tensor *q, *k, *v, *both;
+    int64_t             n = t->tokens + t->pad;
+
+    q = turned(t, apply(g, b->image.q, x), apply(g, b->text.q, y), b->image.q_norm, b->text.q_norm, false);
+    k = turned(t, apply(g, b->image.k, x), apply(g, b->text.k, y), b->image.k_norm, b->text.k_norm, true);
+    v = joined(g, apply(g, b->image.v, x), apply(g, b->text.v, y));
+    both = attend(t, q, k, v);
+    x = apply(g, b->image.out, rv__tokens(g, both, 0, n));
+    y = both ? apply(g, b->text.out, rv__tokens(g, both, n, both->ne[1] - n)) : NULL;
+    *image = rv__gated_add(g, *image, rv__tap(g, x, "%s.attn.img", name), m, ATTENTION + GATE);
+    *text = rv__gated_add(g, *text, rv__tap(g, y, "%s.attn.txt", name), m, TEXT + ATTENTION + GATE);
+
+    *image = mixed(t, b, *image, m, name);
+    y = rv__swiglu(g, b->text_w1, b->text_w3, shifted(g, *text, m, TEXT + MLP));
+    y = rv__tap(g, rv__linear(g, b->text_w2, NULL, y), "%s.ff_t", name);
+    *text = rv__gated_add(g, *text, y, m, TEXT + MLP + GATE);
+    rv__tap(g, *image, "%s.img", name);
+    rv__tap(g, *text, "%s.txt", name);
+}
+
+static struct ggml_tensor *single_block(rv__transformer *t, const rv__block *b, struct ggml_tensor *emb,
+                                        const char *name, struct ggml_tensor *h)
+{
+    rv__graph          *g = t->graph;
+    struct ggml_tensor *m = rv__tap(g, apply(g, b->adaln, emb), "%s.adaln", name);
+    struct ggml_tensor *x = shifted(g, h, m, ATTENTION), *q, *k;
+
+    q = turned(t, apply(g, b->image.q, x), NULL, b->image.q_norm, NULL, false);
+    k = turned(t, apply(g, b->image.k, x), NULL, b->image.k_norm, NULL, true);
+    x = apply(g, b->image.out, attend(t, q, k, apply(g, b->image.v, x)));
+    h = rv__gated_add(g, h, rv__tap(g, x, "%s.attn", name), m, ATTENTION + GATE);
+    return rv__tap(g, mixed(t, b, h, m, name), "%s.hidden", name);
+}
+
+/* Everything between the inputs and the result; NULL when the graph could not be made. */
+static struct ggml_tensor *build_network(rv__transformer *t)
+{
+    const rv__transformer_config *c = &t->net.config;
+    rv__graph                    *g = t->graph;
+    int64_t                       blocks = block_count(t), kept = t->tokens + t->pad + t->shape.t5 + t->shape.llama;
+    struct ggml_tensor           *time, *pooled, *emb, *image, *text, *m;
+    char                          name[32];
+
+    time = rv__tap(g, two_layers(g, t->net.time1, t->net.time2, t->time), "t_embed");
+    pooled = rv__tap(g, two_layers(g, t->net.pooled1, t->net.pooled2, t->pooled), "p_embed");
+    emb = rv__activate(g, rv__tap(g, rv__add(g, time, pooled), "temb"), RV__SILU);
+    image = rv__tap(g, apply(g, t->net.patches, t->patches), "x_embed");
+    text = joined(g, t->t5, t->llama[blocks - 1]);
+    for (int64_t i = 0; i < c->double_blocks; i++) {
+        snprintf(name, sizeof name, "double.%lld", (long long)i);
+        text = joined(g, text, t->llama[i]);
+        double_block(t, &t->net.blocks[i], emb, name, &image, &text);
+        text = rv__tokens(g, text, 0, t->shape.t5 + t->shape.llama);
+    }
+    image = joined(g, image, text);
+    for (int64_t i = c->double_blocks; i < blocks; i++) {
+        snprintf(name, sizeof name, "single.%lld", (long long)(i - c->double_blocks));
+        image = single_block(t, &t->net.blocks[i], emb, name, joined(g, image, t->llama[i]));
+        image = rv__tokens(g, image, 0, kept);
+    }
+    m = apply(g, t->net.final_adaln, emb);
+    image = rv__tokens(g, image, 0, t->tokens + t->pad);
+    image = apply(g, t->net.final, rv__modulate(g, image, m, SHIFT, SCALE, NORM_EPS));
+    return rv__tap(g, image, "final");
+}
+
+/* ---- constants of a size ------------------------------------------------------------------------------------ */
+
+/* Angles in double: token positions are (0, row, column), text and padding (0, 0, 0). */
+static void angle_tables(const rv__transformer *t, float *cosine, float *sine)
+{
+    const rv__transformer_config *c = &t->net.config;
+    int64_t                       pairs = c->head / 2, all = t->cosine->ne[1];
+
+    for (int64_t r = 0; r < all; r++) {
+        int64_t position[3] = {0, 0, 0}, p = 0;
+
+        if (r < t->tokens) {
+            position[1] = r / t->shape.width;
+            position[2] = r % t->shape.width;
+        }
+        for (int axis = 0; axis < 3; axis++)
+            for (int64_t j = 0; j < c->axes[axis] / 2; j++, p++) {
+                double frequency = 1.0 / pow(ROPE_BASE, (double)(2 * j) / (double)c->axes[axis]);
+                double angle = (double)position[axis] * frequency;
+                cosine[r * pairs + p] = (float)cos(angle);
+                sine[r * pairs + p] = (float)sin(angle);
+            }
+    }
+}
+
+/* In the reference a non-square picture is padded with zero tokens that take part in attention with score 0 and all
+ * stay equal, so one of them with weight e^ln(count) stands for all. */
+static rv_status set_constants(rv__transformer *t, rv_error *err)
+{
+    size_t bytes = ggml_nbytes(t->cosine);
+    float *room = rv__alloc(2 * bytes), *sine = room + bytes / sizeof *room;
+
+    if (!room)
+        return rv__fail(err, RV_MEMORY, "out of memory");
+    angle_tables(t, room, sine);
+    rv__graph_set(t->graph, t->cosine, room, bytes);
+    rv__graph_set(t->graph, t->sine, sine, bytes);
+    if (t->mask) {
+        memset(room, 0, ggml_nbytes(t->mask));
+        room[t->tokens] = (float)log((double)(t->net.config.max_tokens - t->tokens));
+        rv__graph_set(t->graph, t->mask, room, ggml_nbytes(t->mask));
+    }
+    rv__free(room);
+    return RV_OK;
+}
+
+static void make_inputs(rv__transformer *t)
+{
+    const rv__transformer_config *c = &t->net.config;
+    const shape                  *s = &t->shape;
+    rv__graph                    *g = t->graph;
+    int64_t                       image = t->tokens + t->pad, all = image + s->t5 + 2 * s->llama;
+
+    t->patches = rv__graph_input(g, GGML_TYPE_F32, c->patch * c->patch * c->channels, image, s->batch, 1);
+    t->time = rv__graph_input(g, GGML_TYPE_F32, TIME_FEATURES, s->batch, 1, 1);
+    t->pooled = rv__graph_input(g, GGML_TYPE_F32, c->pooled_channels, s->batch, 1, 1);
+    t->cosine = rv__graph_input(g, GGML_TYPE_F32, c->head / 2, all, 1, 1);
+    t->sine = rv__graph_input(g, GGML_TYPE_F32, c->head / 2, all, 1, 1);
+    t->mask = t->pad ? rv__graph_input(g, GGML_TYPE_F32, all, 1, 1, 1) : NULL;
+    t->t5 = rv__graph_input(g, GGML_TYPE_F32, c->width, s->t5, s->batch, 1);
+    for (int64_t i = 0; i < block_count(t); i++)
+        t->llama[i] = rv__graph_input(g, GGML_TYPE_F32, c->width, s->llama, s->batch, 1);
+    rv__tap(g, t->patches, "patches");
+    rv__tap(g, t->time, "t_sinusoid");
+    rv__tap(g, t->cosine, "rope.cos");
+    rv__tap(g, t->sine, "rope.sin");
+}
+
+static double count_flops(const rv__transformer *t)
+{
+    const rv__transformer_config *c = &t->net.config;
+    double n = (double)(t->tokens + t->pad), text = (double)(t->shape.t5 + 2 * t->shape.llama), d = (double)c->width;
+    double sum = 0;
+
+    for (int64_t i = 0; i < block_count(t); i++) {
+        const rv__block   *b = &t->net.blocks[i];
+        const rv__experts *e = &b->experts;
+        double moe = 3 * d * ((double)e->shared_w1->ne[1] + (double)c->chosen * (double)e->w1[0]->ne[1]);
+        bool   is_double = i < c->double_blocks;
+
+        sum += 4 * d * d * (n + text) + 2 * d * (n + text) * (n + text);
+        sum += is_double ? moe * n + 3 * d * (double)b->text_w1->ne[1] * text : moe * (n + text);
+        sum += (is_double ? 12 : 6) * d * d;
+    }
+    return 2 * sum * (double)t->shape.batch;
+}
+
+static rv_status build_graph(rv__transformer *t, rv_error *err)
+{
+    enum { EACH_BLOCK = 220, OTHERS = 200 }; /* tensors, arguments counted as rv__graph_room does */
+    int64_t   square = t->shape.width == t->shape.height;
+    rv_status status;
+
+    t->tokens = t->shape.width * t->shape.height;
+    t->pad = !square && t->tokens < t->net.config.max_tokens;
+    t->graph = rv__graph_new(t->device, (size_t)block_count(t) * EACH_BLOCK + OTHERS);
+    if (!t->graph)
+        return rv__fail(err, RV_MEMORY, "out of memory");
+    rv__graph_taps(t->graph, t->tap, t->tap_user);
+    make_inputs(t);
+    t->out = build_network(t);
+    rv__graph_output(t->graph, t->out);
+    status = rv__graph_build(t->graph, err);
+    if (status == RV_OK && !t->out)
+        status = rv__fail(err, RV_INTERNAL, "the transformer's graph could not be made");
+    if (status == RV_OK)
+        status = set_constants(t, err);
+    if (status == RV_OK)
+        status = build_text_graph(t, err);
+    t->flops = status == RV_OK ? count_flops(t) : 0;
+    return status;
+}
+
+static rv_status check_rows(const rv__transformer *t, const rv__condition *rows, int batch, rv_error *err)
+{
+    if (batch < 1 || batch > 8)
+        return rv__fail(err, RV_MISUSE, "a batch has 1 to 8 rows");
+    for (int b = 0; b < batch; b++) {
+        if (rows[b].t5_tokens < 1 || rows[b].llama_tokens < 1 || rows[b].t5_tokens > RV__MAX_TOKENS ||
+            rows[b].llama_tokens > RV__MAX_TOKENS || rows[b].t5_tokens != rows[0].t5_tokens ||
+            rows[b].llama_tokens != rows[0].llama_tokens)
+            return rv__fail(err, RV_MISUSE, "the texts of a batch need equal token counts");
+        if (rows[b].llama_layers < t->net.config.llama_count)
+            return rv__fail(err, RV_FORMAT, "llama_layers names layer %lld, text_encoder_4 has %lld",
+                            (long long)t->net.config.llama_count - 1, (long long)rows[b].llama_layers);
+    }
+    return RV_OK;
+}
+
+rv_status rv__transformer_prepare(rv__transformer *t, int64_t width, int64_t height, const rv__condition *rows,
+                                  int batch, rv_error *err)
+{
+    int64_t   patch = t->net.config.patch;
+    rv_status status = check_rows(t, rows, batch, err);
+    shape     want;
+
+    if (status != RV_OK)
+        return status;
+    if (width < patch || height < patch || width % patch || height % patch ||
+        width / patch > RV__MAX_TOKENS / (height / patch))
+        return rv__fail(err, RV_VALIDATION, "latents of %lld x %lld cannot be cut into patches", (long long)width,
+                        (long long)height);
+    want = (shape){width / patch, height / patch, rows[0].t5_tokens, rows[0].llama_tokens, batch};
+    if (!t->graph || memcmp(&want, &t->shape, sizeof want) != 0) {
+        rv__graph_free(t->graph);
+        rv__graph_free(t->text_graph);
+        t->graph = t->text_graph = NULL;
+        t->shape = want;
+        status = build_graph(t, err);
+        if (status != RV_OK) {
+            memset(&t->shape, 0, sizeof t->shape);
+            return status;
+        }
+    }
+    return project_texts(t, rows, err);
+}
+
+/* ---- running ------------------------------------------------------------------------------------------------ */
+
+/* A token holds a patch row by row, each pixel with all its channels.  into: latents to tokens, else back. */
+static void move_patches(const rv__transformer *t, float *tokens, const float *latents, float *out)
+{
+    const rv__transformer_config *c = &t->net.config;
+    int64_t p = c->patch, w = t->shape.width * p, h = t->shape.height * p;
+    int64_t row = c->channels * p * p, rows = t->tokens + t->pad;
+
+    for (int64_t b = 0; b < t->shape.batch; b++)
+        for (int64_t ch = 0; ch < c->channels; ch++)
+            for (int64_t y = 0; y < h; y++)
+                for (int64_t x = 0; x < w; x++) {
+                    int64_t token = y / p * t->shape.width + x / p, inner = (y % p * p + x % p) * c->channels + ch;
+                    float  *at = tokens + (b * rows + token) * row + inner;
+                    int64_t pixel = ((b * c->channels + ch) * h + y) * w + x;
+
+                    if (out)
+                        out[pixel] = *at;
+                    else
+                        *at = latents[pixel];
+                }
+}
+
+/* Cosines, then sines; every operation rounded to float32 as the reference does, for t * frequency reaches 1000. */
+static void time_features(float t, float *out)
+{
+    const int half = TIME_FEATURES / 2;
+
+    for (int i = 0; i < half; i++) {
+        float exponent = (float)-log(TIME_BASE) * (float)i / (float)half;
+        float angle = t * (float)exp((double)exponent);
+
+        out[i] = (float)cos((double)angle);
+        out[half + i] = (float)sin((double)angle);
+    }
+}
+
+rv_status rv__transformer_run(rv__transformer *t, const float *latents, const float *timesteps, float *out,
+                              rv__cancel_fn *cancelled, void *user, rv_error *err)
+{
+    float     times[8 * TIME_FEATURES], *tokens;
+    rv_status status;
+
+    if (!t->graph || t->shape.batch < 1)
+        return rv__fail(err, RV_MISUSE, "the transformer was not prepared");
+    tokens = rv__calloc(1, ggml_nbytes(t->patches));
+    if (!tokens)
+        return rv__fail(err, RV_MEMORY, "out of memory");
+    for (int64_t b = 0; b < t->shape.batch; b++)
+        time_features(timesteps[b], times + b * TIME_FEATURES);
+    rv__graph_set(t->graph, t->time, times, ggml_nbytes(t->time));
+    move_patches(t, tokens, latents, NULL);
+    rv__graph_set(t->graph, t->patches, tokens, ggml_nbytes(t->patches));
+    status = rv__graph_run(t->graph, cancelled, user, err);
+    if (status == RV_OK) {
+        rv__graph_get(t->graph, t->out, tokens, ggml_nbytes(t->out));
+        move_patches(t, tokens, NULL, out);
+    }
+    rv__free(tokens);
+    return status;
+}
