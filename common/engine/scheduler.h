@@ -31,7 +31,6 @@ typedef struct rv__scheduler_config {
     int         train_timesteps; /* 1000                                                            */
     int         order;           /* UniPC: 1..3                                                     */
     bool        bh1;             /* UniPC: B(h) = h instead of expm1(h)                             */
-    bool        corrector;       /* UniPC: correct after every call (off: predictor alone)          */
     bool        lower_order_final;
     bool        stochastic;      /* Euler: x0 and fresh noise instead of the straight step          */
     double      shift_terminal;  /* stretch so that the last sigma is this; 0: off                  */
@@ -81,7 +80,8 @@ bool rv__scheduler_needs_noise(const rv__scheduler *s);
 rv_status rv__scheduler_step(rv__scheduler *s, int i, const float *v, float *x, const float *noise, float *x0,
                              rv_error *err);
 
-/* After a step: the latents that the prediction started from (UniPC: x after its corrector). n values, borrowed. */
+/* After a step of UniPC: the corrected latents that the prediction started from, n values (borrowed); NULL for samplers
+ * without a corrector. */
 const float *rv__scheduler_corrected(const rv__scheduler *s);
 
 /* img2img: the call to begin with when `strength` (0..1) of the steps is to run; calls means nothing is left. */
