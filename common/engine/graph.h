@@ -39,7 +39,8 @@ void      rv__params_close(rv__params *p);
 /* The tensor with this name and shape (slowest axis first; -1 accepts any positive length), NULL when it is absent,
  * has another shape, or a type nothing can be computed with.  The first failure is kept (rv__params_check), so that
  * a network collects all its tensors first and asks once.  The leaf's ne is the shape reversed.
- * Vectors (one axis) are always F32; matrices keep their type; the same name gives the same leaf. */
+ * Vectors and convolution kernels (four axes) are always F32; matrices keep their type; the same name gives the same
+ * leaf. */
 struct ggml_tensor *rv__param(rv__params *p, const int64_t *shape, int n_dims, const char *name, ...)
     __attribute__((format(printf, 4, 5)));
 struct ggml_tensor *rv__param_vector(rv__params *p, int64_t n, const char *name, ...)

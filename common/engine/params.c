@@ -158,7 +158,8 @@ static bool fill(rv__params *p, struct ggml_tensor *leaf, const rv__tensor *t)
 
 static struct ggml_tensor *make_leaf(rv__params *p, const rv__tensor *t)
 {
-    enum ggml_type      type = t->n_dims <= 1 ? GGML_TYPE_F32 : t->type;
+    bool                is_f32 = t->n_dims <= 1 || t->n_dims == 4;
+    enum ggml_type      type = is_f32 ? GGML_TYPE_F32 : t->type;
     int64_t             ne[4] = {1, 1, 1, 1};
     struct ggml_tensor *leaf;
 
