@@ -324,6 +324,18 @@ static void leave_locale(locale_t before)
         uselocale(before);
 }
 
+bool rv__json_read_number(const char *text, double *out)
+{
+    char *end = NULL;
+    locale_t before = enter_locale();
+    double v = strtod(text, &end);
+    leave_locale(before);
+    if (!*text || *end || !isfinite(v))
+        return false;
+    *out = v;
+    return true;
+}
+
 /* Walks the tree in document order and gives each number its digits; numbers[*next] is the next one. */
 static const char *attach(cJSON *item, const char *text, const span *numbers, size_t *next,
                           size_t *at)

@@ -59,6 +59,9 @@ bool        rv__json_uint(const rv__value *v, uint64_t *out);
 bool        rv__json_bool(const rv__value *v, bool *out);
 const char *rv__json_digits(const rv__value *v); /* the source text of a number, or NULL */
 
+/* The number that a whole text stands for, whatever the locale; false when it is none. */
+bool rv__json_read_number(const char *text, double *out);
+
 /* Member look-up with a default, for configuration files. */
 int64_t     rv__json_get_int(const rv__value *object, const char *key, int64_t fallback);
 double      rv__json_get_number(const rv__value *object, const char *key, double fallback);

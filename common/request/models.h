@@ -1,5 +1,21 @@
 /* Model cards: config/models/NAME.json.  A card names a model (AIR id, aliases), overrides the parameter table
- * (defaults, limits), tells what it costs, who runs it, and where its weights lie.  Adding a model is adding a card. */
+ * (defaults, limits), tells what it costs, who runs it, and where its weights lie.  Adding a model is adding a card.
+ *
+ *     {
+ *       "id": "runware:97@3",                   AIR id
+ *       "name": "HiDream-I1 Fast",
+ *       "aliases": ["hidream-i1-fast"],
+ *       "family": "hidream",                    which rows of the parameter table: hidream or generic
+ *       "description": "…", "documentation": "https://…",
+ *       "parameters": {"steps": {"default": 16}, "width": {"max": 1024}},
+ *                                               default min max step minSize maxSize words required, by dotted path
+ *       "extensions": ["seedImage", "strength"],  rows of other families that this model takes too
+ *       "price": {"base": 0.0003, "perStep": 0.0002, "perMegapixel": 0},   US dollars per picture
+ *       "executors": [{"name": "engine"}, {"name": "fal", "model": "…"}],  in order of preference
+ *       "engine": {"weights": "hidream-i1-fast.gguf"}
+ *     }
+ *
+ * id and name are required.  Members that start with "x-" are for others; unknown ones are refused. */
 #ifndef RV_MODELS_H
 #define RV_MODELS_H
 
@@ -31,8 +47,13 @@ rv_status rv__models_add_json(rv__models *m, const char *json, size_t len, const
 
 /* By id, alias or slug ("hidream-i1-fast", "fal-ai/hidream-i1-fast"); NULL when not served. */
 const rv__model *rv__models_find(const rv__models *m, const char *id);
+/* An id or alias that looks like a misspelled one, or NULL. */
+const char      *rv__models_guess(const rv__models *m, const char *id);
 size_t           rv__models_count(const rv__models *m);
 const rv__model *rv__models_at(const rv__models *m, size_t i);
+
+/* The parameter table for models that no card describes. */
+const struct rv__field *rv__models_generic(const rv__models *m);
 
 /* The weights ("engine": {"weights": PATH}, relative to the card's folder) as a path that works from the card's
  * place (out; rv__free); NULL when the card names none or memory is out. */

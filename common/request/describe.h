@@ -1,0 +1,13 @@
+/* Descriptions derived from the two tables: JSON schemas and the reference page. */
+#ifndef RV_DESCRIBE_H
+#define RV_DESCRIBE_H
+
+#include "models.h"
+
+/* Markdown of every parameter and every rule (out; rv__free): common/request/parameters.md is this text. */
+char *rv__parameters_page(void);
+
+/* One dictionary entry per line for fuzzers: every name and word of the tables (out; rv__free). */
+char *rv__parameters_dictionary(void);
+
+#endif
