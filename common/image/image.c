@@ -145,6 +145,23 @@ rv_status rv__image_from_bytes(const void *bytes, size_t len, int64_t max_pixels
     return RV_OK;
 }
 
+rv_status rv_image_from_pixels(const uint8_t *pixels, int width, int height, int channels,
+                               rv_image **out)
+{
+    rv__header h = {width, height, channels};
+    *out = NULL;
+    if (!pixels || (channels != 3 && channels != 4) || !pixels_size(&h) ||
+        h.width > RV_IMAGE_MAX_PIXELS / h.height)
+        return RV_MISUSE;
+    *out = rv__image_from_pixels(pixels, width, height, channels);
+    return *out ? RV_OK : RV_MEMORY;
+}
+
+rv_status rv_image_from_bytes(const void *bytes, size_t len, rv_image **out, rv_error *err)
+{
+    return rv__image_from_bytes(bytes, len, RV_IMAGE_MAX_PIXELS, out, err);
+}
+
 rv_image *rv__image_from_url(const char *url)
 {
     rv_image *i = new_image();
@@ -202,6 +219,13 @@ bool rv__image_set_url(rv_image *i, const char *url)
 bool rv__image_set_recipe(rv_image *i, const char *json)
 {
     return set_text(&i->recipe, json);
+}
+
+char *rv_image_recipe(const rv_image *i)
+{
+    if (i->recipe)
+        return rv__strdup(i->recipe);
+    return i->bytes ? rv__recipe_read(i->bytes, i->len) : NULL;
 }
 
 rv_image_info rv_image_facts(const rv_image *i)
@@ -357,19 +381,33 @@ static rv_status write_file(const char *path, const void *bytes, size_t len, rv_
                   : RV_OK;
 }
 
-rv_status rv_image_save(rv_image *i, const char *path, rv_error *err)
+static rv__image_format format_of_path(const char *path)
 {
-    const char      *dot = strrchr(path, '.');
-    const char      *slash = strrchr(path, '/');
-    rv__image_format f = dot && (!slash || dot > slash) ? rv__format_from(dot + 1) : RV__FORMATS;
-    if (f == RV__FORMATS)
-        return rv__fail(err, RV_VALIDATION, "%s: the name must end in .png, .jpg, .jpeg or .webp",
-                        path);
+    const char *dot = strrchr(path, '.');
+    const char *slash = strrchr(path, '/');
+    return dot && (!slash || dot > slash) ? rv__format_from(dot + 1) : RV__FORMATS;
+}
+
+rv_status rv_image_write(rv_image *i, const char *path, const char *format, int quality,
+                         rv_error *err)
+{
+    if (!format) {
+        rv__image_format f = format_of_path(path);
+        if (f == RV__FORMATS)
+            return rv__fail(err, RV_VALIDATION,
+                            "%s: the name must end in .png, .jpg, .jpeg or .webp", path);
+        format = formats[f].name;
+    }
     void     *bytes;
     size_t    len;
-    rv_status s = rv_image_encode(i, formats[f].name, SAVED_QUALITY, &bytes, &len, err);
+    rv_status s = rv_image_encode(i, format, quality, &bytes, &len, err);
     if (s == RV_OK)
         s = write_file(path, bytes, len, err);
     rv__free(bytes);
     return s;
+}
+
+rv_status rv_image_save(rv_image *i, const char *path, rv_error *err)
+{
+    return rv_image_write(i, path, NULL, SAVED_QUALITY, err);
 }

@@ -168,6 +168,17 @@ RV_API rv_task *rv_batch_task(rv_batch *b, size_t i); /* borrowed; NULL when it 
 /* The task with canonical names and all defaults filled in (borrowed). */
 RV_API const char *rv_task_json(const rv_task *t, size_t *len);
 
+/* What a task will do, before it runs (texts are borrowed from the task). */
+typedef struct rv_task_info {
+    const char *type;    /* "imageInference", …                                      */
+    const char *uuid;    /* NULL when the type has none                              */
+    const char *model;   /* AIR id; NULL when the type has none                      */
+    size_t      results; /* pictures it makes                                        */
+    double      cost;    /* US dollars for all of them by the card; negative: unknown */
+} rv_task_info;
+
+RV_API rv_task_info rv_task_facts(const rv_task *t);
+
 /* Derived from the parameter table; JSON text (rv_free), NULL when the model is not known. */
 RV_API char *rv_schema_json(rv *r, const char *model);
 
@@ -280,6 +291,19 @@ typedef struct rv_image_info {
     const char *url;           /* where it is stored, or NULL      */
 } rv_image_info;
 
+/* A picture from pixels (copied; rows as in rv_image_pixels, channels 3 or 4).  *out is a ref (rv_image_unref).
+ * Errors: RV_MISUSE for a size that is none, RV_MEMORY. */
+RV_API rv_status rv_image_from_pixels(const uint8_t *pixels, int width, int height, int channels, rv_image **out);
+
+/* A picture from a PNG, JPEG or WebP file in memory (copied).  Kind and size are checked here, at most
+ * RV_IMAGE_MAX_PIXELS; pixels are decoded when asked for.  *out is a ref.  Errors: RV_FORMAT, RV_MEMORY. */
+#define RV_IMAGE_MAX_PIXELS ((int64_t)1 << 27)
+RV_API rv_status rv_image_from_bytes(const void *bytes, size_t len, rv_image **out, rv_error *err);
+
+/* The recipe: the parameters that make this picture again, as JSON text (rv_free).  From the job that made it, or
+ * from the file it was read from, and then as found: from outside, not checked.  NULL when there is none. */
+RV_API char *rv_image_recipe(const rv_image *i);
+
 RV_API rv_image     *rv_image_ref(rv_image *i);
 RV_API void          rv_image_unref(rv_image *i);
 RV_API rv_image_info rv_image_facts(const rv_image *i);
@@ -293,6 +317,9 @@ RV_API rv_status rv_image_encode(rv_image *i, const char *format, int quality, v
 
 /* Writes a file whose format its extension tells (.png .jpg .jpeg .webp). */
 RV_API rv_status rv_image_save(rv_image *i, const char *path, rv_error *err);
+
+/* The same with a format of rv_image_encode (NULL: by extension) and a quality. */
+RV_API rv_status rv_image_write(rv_image *i, const char *path, const char *format, int quality, rv_error *err);
 
 #ifdef __cplusplus
 }

@@ -197,6 +197,18 @@ rv_batch *rv_batch_parse(rv *r, const char *json, size_t len)
     return rv__batch_parse(&s, json, len);
 }
 
+rv_task_info rv_task_facts(const rv_task *t)
+{
+    const rv__model *model = rv__task_model(t);
+    size_t n = rv__task_results(t);
+    double cost = model ? rv__task_cost(t) : -1;
+    return (rv_task_info){.type = rv__task_type(t),
+                          .uuid = rv__task_uuid(t),
+                          .model = model ? model->id : NULL,
+                          .results = n,
+                          .cost = cost < 0 ? -1 : cost * (double)n};
+}
+
 char *rv_schema_json(rv *r, const char *model)
 {
     return rv__context_models(r, NULL) == RV_OK ? rv__schema_json(r->models, model) : NULL;

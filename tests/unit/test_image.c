@@ -289,6 +289,52 @@ static void recipes_travel(void **state)
     free(large);
 }
 
+/* What hosts do: pixels in, a file with a recipe out and in again. */
+static void public_doors(void **state)
+{
+    (void)state;
+    uint8_t  *p = paint(20, 10, 4);
+    rv_image *i = NULL, *back = NULL;
+    rv_error  err;
+    assert_int_equal(rv_image_from_pixels(p, 20, 10, 4, &i), RV_OK);
+    assert_memory_equal(rv_image_pixels(i), p, 20 * 10 * 4);
+    assert_null(rv_image_recipe(i));
+    assert_true(rv__image_set_recipe(i, "{\"seed\":5}"));
+    size_t   len;
+    uint8_t *file = encoded(i, "PNG", 0, &len);
+    assert_int_equal(rv_image_from_bytes(file, len, &back, &err), RV_OK);
+    char *of_job = rv_image_recipe(i), *of_file = rv_image_recipe(back);
+    assert_string_equal(of_job, "{\"seed\":5}");
+    assert_string_equal(of_file, of_job);
+    rv_free(of_job);
+    rv_free(of_file);
+    rv_image *none = i;
+    assert_int_equal(rv_image_from_bytes("nothing", 7, &none, &err), RV_FORMAT);
+    assert_null(none);
+    static const int wrong[][3] = {{0, 1, 3}, {1, 0, 3}, {-1, 1, 3}, {1, 1, 2}, {1 << 20, 1 << 20, 3}};
+    for (size_t k = 0; k < sizeof wrong / sizeof *wrong; k++)
+        assert_int_equal(rv_image_from_pixels(p, wrong[k][0], wrong[k][1], wrong[k][2], &none),
+                         RV_MISUSE);
+    assert_int_equal(rv_image_from_pixels(NULL, 1, 1, 3, &none), RV_MISUSE);
+    char path[] = "/tmp/reverie-test-XXXXXX";
+    int  fd = mkstemp(path);
+    assert_true(fd >= 0);
+    close(fd);
+    assert_int_equal(rv_image_write(i, path, NULL, 90, &err), RV_VALIDATION);
+    assert_int_equal(rv_image_write(i, path, "JPG", 10, &err), RV_VALIDATION);
+    assert_int_equal(rv_image_write(i, path, "WEBP", 90, &err), RV_OK);
+    char  head[12] = "";
+    FILE *f = fopen(path, "rb");
+    assert_int_equal(fread(head, 1, sizeof head, f), sizeof head);
+    fclose(f);
+    unlink(path);
+    assert_memory_equal(head + 8, "WEBP", 4);
+    rv_image_unref(i);
+    rv_image_unref(back);
+    rv__free(file);
+    free(p);
+}
+
 static void too_long_recipes_are_refused(void **state)
 {
     char *large = malloc((2 << 20) + 1);
@@ -706,6 +752,7 @@ int main(void)
         cmocka_unit_test(bytes_are_deterministic),
         cmocka_unit_test(same_format_is_passed_on),
         cmocka_unit_test(recipes_travel),
+        cmocka_unit_test(public_doors),
         cmocka_unit_test(too_long_recipes_are_refused),
         cmocka_unit_test(all_kinds_of_png),
         cmocka_unit_test(truncated_and_flipped),
