@@ -1,9 +1,12 @@
-/* The sub-commands of `reverie`.  Each gets its own name as argv[0] and returns the exit status of the process. */
+/* The sub-commands of `reverie`.  Each gets its own name as argv[0] and returns the exit status: 0 fine, 1 failed,
+ * 2 wrong usage. */
 #ifndef RV_COMMANDS_H
 #define RV_COMMANDS_H
 
-int rv__cmd_parity(int argc, char **argv);   /* parity MODEL_DIR GOLDENS_DIR    */
-int rv__cmd_inspect(int argc, char **argv);  /* inspect FILE|DIR                */
-int rv__cmd_quantize(int argc, char **argv); /* quantize IN OUT TYPE            */
+#include "reverie.h"
+
+typedef int rv__command_fn(int argc, char **argv);
+
+rv__command_fn rv__command_parity; /* parity.c */
 
 #endif

@@ -1,0 +1,49 @@
+/* The command line: finds the sub-command and hands over. */
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/commands.h"
+
+static int version(int argc, char **argv)
+{
+    printf("reverie %s\n", rv_version());
+    return 0;
+}
+
+static const struct {
+    const char     *name;
+    rv__command_fn *run;
+    const char     *help;
+} commands[] = {
+    {"parity", rv__command_parity, "compare results with reference results"},
+    {"version", version, "print the version"},
+};
+
+enum { COMMANDS = sizeof commands / sizeof *commands };
+
+static void print_help(FILE *to)
+{
+    fputs("usage: reverie COMMAND [ARGUMENT ...]\n\n", to);
+    for (int i = 0; i < COMMANDS; i++)
+        fprintf(to, "  %-10s %s\n", commands[i].name, commands[i].help);
+    fputs("\nreverie COMMAND --help tells more.\n", to);
+}
+
+int main(int argc, char **argv)
+{
+    const char *name = argc > 1 ? argv[1] : "";
+    if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 || strcmp(name, "help") == 0) {
+        print_help(stdout);
+        return 0;
+    }
+    if (strcmp(name, "--version") == 0)
+        name = "version";
+    for (int i = 0; i < COMMANDS; i++) {
+        if (strcmp(name, commands[i].name) == 0)
+            return commands[i].run(argc - 1, argv + 1);
+    }
+    if (*name)
+        fprintf(stderr, "reverie: there is no command \"%s\"\n", name);
+    print_help(stderr);
+    return 2;
+}
