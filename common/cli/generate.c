@@ -1,6 +1,7 @@
 /* `reverie generate`: one prompt, one or more picture files.  Options become a request like any client's, so the
  * same checks and the same messages apply; Ctrl-C cancels the task and ends cleanly. */
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <poll.h>
 #include <signal.h>
