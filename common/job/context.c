@@ -140,6 +140,11 @@ rv_status rv__context_models(rv *r, rv_error *err)
             rv__context_log(r, RV_LOG_ERROR, "models: %s", why.message);
     }
     r->models_loaded = true;
+    if (r->setup.serve) {
+        rv__models_keep(r->models, r->setup.serve);
+        rv__free(r->setup.serve);
+        r->setup.serve = NULL; /* cards are read once, so they are sorted out once */
+    }
     return RV_OK;
 }
 
@@ -218,6 +223,7 @@ rv_batch *rv_batch_parse(rv *r, const char *json, size_t len)
         return NULL;
     rv__check_settings s = {.models = r->models,
                             .max_steps = r->setup.max_steps,
+                            .max_tasks = r->setup.max_tasks,
                             .lenient = !r->setup.strict,
                             .strict_uuid = r->setup.strict_uuid};
     return rv__batch_parse(&s, json, len);
