@@ -18,6 +18,7 @@ static const struct {
 } stages[] = {
     {"rng", rv__parity_rng},
     {"schedulers", rv__parity_schedulers},
+    {"text_encoders", rv__parity_text_encoders},
     {"transformer", rv__parity_transformer},
     {"vae", rv__parity_vae},
 };
@@ -169,6 +170,53 @@ static void check_folder(rv__parity *p, const rv__value *files)
         closedir(dir);
 }
 
+/* Texts and their ids. */
+static void run_tokenizers(rv__parity *p)
+{
+    rv__value *cases = read_json(p, "tokenizers.json", false);
+    if (cases)
+        rv__parity_tokenizers(p, cases);
+    rv__json_free(cases);
+}
+
+/* One folder PART-TYPE of dtype-variants: a part whose tensors are stored in another type. */
+static void run_variant(rv__parity *p, const char *folder, const rv__golden *text)
+{
+    rv__weights *w = NULL;
+    rv_error err = {0};
+    const char *dash = strrchr(folder, '-');
+    char *part = rv__strndup(folder, dash ? (size_t)(dash - folder) : strlen(folder));
+    char *path = rv__format("%s/dtype-variants/%s", p->dir, folder);
+    if (!part || !path)
+        rv__parity_fail(p, folder, "out of memory");
+    else if (rv__weights_open_part(path, part, &w, &err))
+        rv__parity_fail(p, folder, "%s", err.message);
+    else
+        rv__parity_dtype_variant(p, folder, part, w, text);
+    rv__weights_close(w);
+    rv__free(part);
+    rv__free(path);
+}
+
+static void run_variants(rv__parity *p)
+{
+    rv__golden text;
+    char *path = rv__format("%s/dtype-variants", p->dir);
+    DIR *dir = path ? opendir(path) : NULL;
+    if (dir && rv__golden_open(p, "text_encoders.safetensors", &text)) {
+        for (struct dirent *e = readdir(dir); e; e = readdir(dir)) {
+            if (e->d_name[0] != '.')
+                run_variant(p, e->d_name, &text);
+        }
+        for (size_t i = 0; i < text.count; i++)
+            text.seen[i] = true; /* its own stage accounts for them */
+        rv__golden_close(&text);
+    }
+    if (dir)
+        closedir(dir);
+    rv__free(path);
+}
+
 static void check_sections(rv__parity *p)
 {
     for (const rv__value *v = rv__json_first(p->manifest); v; v = rv__json_next(v)) {
@@ -191,6 +239,10 @@ static void run_all(rv__parity *p, const selection *only)
         rv__parity_fail(p, "manifest.json", "it names no files");
     for (const rv__value *v = rv__json_first(files); v; v = rv__json_next(v))
         run_file(p, rv__json_key(v), v, only);
+    if (selected(only, "tokenizers"))
+        run_tokenizers(p);
+    if (selected(only, "dtype-variants"))
+        run_variants(p);
 }
 
 static double seconds(void)
@@ -205,7 +257,7 @@ int rv__command_parity(int argc, char **argv)
     if (argc < 3 || argv[1][0] == '-') {
         fprintf(stderr, "usage: reverie parity MODEL_DIR GOLDENS_DIR [STAGE ...]\n"
                         "Compares our results with reference results.  Without STAGE everything is compared; stages "
-                        "are\nthe golden files without .safetensors, and: tokenizers size_rule\n");
+                        "are\nthe golden files without .safetensors, and: tokenizers dtype-variants size_rule\n");
         return 2;
     }
     rv__parity p = {.dir = argv[2]};

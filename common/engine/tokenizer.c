@@ -327,8 +327,8 @@ static rv_status encode_plain(encoding *e, const char *text, size_t len, bool fi
 }
 
 /* Puts the special tokens around the ids, cut or padded to `length` (0: neither). */
-static rv_status arrange(const rv__tokenizer *t, const rv__ids *ids, size_t length, rv__tokens *out,
-                         rv_error *err)
+static rv_status arrange(const rv__tokenizer *t, const rv__ids *ids, size_t length,
+                         rv__token_ids *out, rv_error *err)
 {
     size_t wrap = t->before_count + t->after_count, kept = ids->count, i = 0;
     out->total = kept + wrap;
@@ -361,9 +361,9 @@ static rv_status arrange(const rv__tokenizer *t, const rv__ids *ids, size_t leng
 }
 
 rv_status rv__tokenizer_encode(const rv__tokenizer *t, const char *text, size_t len, size_t length,
-                               rv__tokens *out, rv_error *err)
+                               rv__token_ids *out, rv_error *err)
 {
-    *out = (rv__tokens){0};
+    *out = (rv__token_ids){0};
     if (len > RV__TOKENIZER_TEXT_MAX)
         return rv__fail(err, RV_VALIDATION, "text is longer than %d bytes", RV__TOKENIZER_TEXT_MAX);
     size_t valid = rv__utf8_valid(text, len);
@@ -378,16 +378,16 @@ rv_status rv__tokenizer_encode(const rv__tokenizer *t, const char *text, size_t 
     if (!status)
         status = arrange(t, &e.ids, length, out, err);
     if (status)
-        rv__tokens_free(out);
+        rv__token_ids_free(out);
     rv__pieces_free(&e.pieces);
     rv__pieces_free(&e.spare);
     rv__ids_free(&e.ids);
     return status;
 }
 
-void rv__tokens_free(rv__tokens *t)
+void rv__token_ids_free(rv__token_ids *t)
 {
     rv__free(t->ids);
     rv__free(t->mask);
-    *t = (rv__tokens){0};
+    *t = (rv__token_ids){0};
 }

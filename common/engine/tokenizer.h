@@ -10,14 +10,14 @@
 
 typedef struct rv__tokenizer rv__tokenizer;
 
-/* Ids as a text encoder gets them.  Freed by rv__tokens_free; all zero is empty. */
-typedef struct rv__tokens {
+/* Ids as a text encoder gets them.  Freed by rv__token_ids_free; all zero is empty. */
+typedef struct rv__token_ids {
     int32_t *ids;
     int32_t *mask; /* 1: token, 0: padding                                            */
     size_t length; /* of ids and mask                                                 */
     size_t used;   /* ids before the padding                                          */
     size_t total;  /* ids the whole prompt has; more than `used`: the end was cut off */
-} rv__tokens;
+} rv__token_ids;
 
 /* Reads the files of one folder of the model: "tokenizer", "tokenizer_2" … (out;
  * rv__tokenizer_close). RV_NOT_FOUND, RV_FORMAT, RV_UNSUPPORTED, RV_MEMORY; errors begin with the
@@ -30,8 +30,8 @@ void rv__tokenizer_close(rv__tokenizer *t);
  * right, or cut so that the special tokens at both ends stay.  RV_VALIDATION: no UTF-8, too long;
  * RV_UNSUPPORTED: no padding token, length leaves no room for the special tokens. */
 rv_status rv__tokenizer_encode(const rv__tokenizer *t, const char *text, size_t len, size_t length,
-                               rv__tokens *out, rv_error *err);
-void rv__tokens_free(rv__tokens *t);
+                               rv__token_ids *out, rv_error *err);
+void rv__token_ids_free(rv__token_ids *t);
 
 /* Id that fills up, -1: none.  Llama has none of its own; the pipeline then takes the
  * end-of-sequence id. */
