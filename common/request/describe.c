@@ -253,7 +253,7 @@ static void page_range(rv__buf *b, const rv__field *f)
         else if (f->max != 0)
             rv__json_write_double(b, f->max);
         else
-            rv__buf_adds(b, "∞");
+            rv__buf_adds(b, f->capped ? "setting `max_steps`" : "∞");
         if (f->step != 0) {
             rv__buf_adds(b, ", × ");
             rv__json_write_double(b, f->step);
