@@ -21,6 +21,7 @@ static const struct {
     {"text_encoders", rv__parity_text_encoders},
     {"transformer", rv__parity_transformer},
     {"vae", rv__parity_vae},
+    {"pipeline", rv__parity_pipeline},
 };
 
 /* Sections of the manifest that somebody reads or that only explain. */
@@ -243,6 +244,8 @@ static void run_all(rv__parity *p, const selection *only)
         run_tokenizers(p);
     if (selected(only, "dtype-variants"))
         run_variants(p);
+    if (selected(only, "size_rule") && rv__json_get(p->manifest, "size_rule"))
+        rv__parity_size_rule(p, rv__json_get(p->manifest, "size_rule"));
 }
 
 static double seconds(void)

@@ -1,7 +1,255 @@
-/* The built-in engine as an executor.  This build has none: tasks need a daemon, a remote server or the stub. */
+/* The built-in engine as an executor: reads a normalised task, runs the pipeline, delivers pictures.
+ * Must never ignore a parameter: what the engine cannot do yet is refused by name. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "engine/pipeline.h"
 #include "job/executor.h"
+
+typedef struct engine {
+    int           threads;
+    rv__device   *device;
+    char         *path;     /* of the open model */
+    rv__weights  *weights;
+    rv__pipeline *pipeline;
+} engine;
+
+/* ---- what can be done --------------------------------------------------------------------------------------- */
+
+/* Members that the engine reads or that others have seen to. */
+static const char *const known[] = {
+    "taskType",     "taskUUID",  "model",         "positivePrompt", "negativePrompt", "width",      "height",
+    "seed",         "steps",     "scheduler",     "CFGScale",       "numberResults",  "outputType", "outputFormat",
+    "outputQuality", "ttl",      "includeCost",   "deliveryMethod", "webhookURL",     "uploadEndpoint",
+    "strength", /* without seedImage it has no effect, of which the request was warned */
+};
+
+/* Switches of acceleratorOptions; the other members only tune them. */
+static const char *const caches[] = {"teaCache", "fbCache", "dbCache", "deepCache"};
+
+static bool is_known(const char *name)
+{
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (strcmp(known[i], name) == 0)
+            return true;
+    return false;
+}
+
+static rv_status refuse(rv_error *err, const char *parameter, const char *why)
+{
+    return rv__fail_code(err, RV_UNSUPPORTED, "unsupportedParameter", parameter, "%s: %s", parameter, why);
+}
+
+static rv_status check_caches(const rv__value *options, rv_error *err)
+{
+    char name[64];
+
+    for (size_t i = 0; i < sizeof caches / sizeof *caches; i++)
+        if (rv__json_get_bool(options, caches[i], false)) {
+            snprintf(name, sizeof name, "acceleratorOptions.%s", caches[i]);
+            return refuse(err, name, "the built-in engine has no step caches");
+        }
+    return RV_OK;
+}
+
+static rv_status check_safety(const rv__value *safety, rv_error *err)
+{
+    const char *mode = rv__json_get_string(safety, "mode", NULL);
+    bool        wanted = mode ? strcmp(mode, "none") != 0 : rv__json_get_bool(safety, "checkContent", false);
+
+    return wanted ? refuse(err, mode ? "safety.mode" : "safety.checkContent", "no content checker is installed")
+                  : RV_OK;
+}
+
+/* Values that ask for nothing. */
+static bool is_neutral(const rv__value *v)
+{
+    bool    yes;
+    int64_t n;
+
+    if (rv__json_is_null(v) || (rv__json_bool(v, &yes) && !yes) || (rv__json_int(v, &n) && n == 0))
+        return true;
+    if (rv__json_is_string(v))
+        return *rv__json_string(v) == '\0' || strcmp(rv__json_string(v), "none") == 0;
+    return (rv__json_is_array(v) || rv__json_is_object(v)) && rv__json_size(v) == 0;
+}
+
+static rv_status check_task(const rv__value *task, rv_error *err)
+{
+    for (const rv__value *v = rv__json_first(task); v; v = rv__json_next(v)) {
+        const char *name = rv__json_key(v);
+        rv_status   status = RV_OK;
+
+        if (strcmp(name, "acceleratorOptions") == 0)
+            status = check_caches(v, err);
+        else if (strcmp(name, "safety") == 0)
+            status = check_safety(v, err);
+        else if (!is_known(name) && !is_neutral(v))
+            status = refuse(err, name, "the built-in engine cannot do this");
+        if (status != RV_OK)
+            return status;
+    }
+    return RV_OK;
+}
+
+/* ---- models ------------------------------------------------------------------------------------------------- */
+
+static void close_model(engine *e)
+{
+    rv__pipeline_close(e->pipeline);
+    rv__weights_close(e->weights);
+    rv__free(e->path);
+    e->pipeline = NULL;
+    e->weights = NULL;
+    e->path = NULL;
+}
+
+/* One model is open at a time; its weights are mapped, so that changing back is cheap. */
+static rv_status open_model(engine *e, const rv__model *model, rv_error *err)
+{
+    char     *path = model ? rv__model_weights(model) : NULL;
+    rv_status status = RV_OK;
+
+    if (!path)
+        return rv__fail_code(err, RV_UNSUPPORTED, NULL, "model", "%s: the model's card names no weights",
+                             model ? model->id : "?");
+    if (e->pipeline && strcmp(path, e->path) == 0) {
+        rv__free(path);
+        return RV_OK;
+    }
+    close_model(e);
+    if (!e->device)
+        status = rv__device_open(e->threads, &e->device, err);
+    if (status == RV_OK)
+        status = rv__weights_open(path, &e->weights, err);
+    if (status == RV_OK)
+        status = rv__pipeline_open(e->device, e->weights, &e->pipeline, err);
+    e->path = path;
+    if (status != RV_OK)
+        close_model(e);
+    return status;
+}
+
+/* ---- tasks -------------------------------------------------------------------------------------------------- */
+
+/* What the hooks of one picture need. */
+typedef struct watch {
+    rv__port *port;
+    size_t    index;
+} watch;
+
+static void on_step(void *user, int step, int steps, const float *latents, size_t n)
+{
+    const watch *w = user;
+
+    (void)latents, (void)n;
+    w->port->step(w->port, w->index, step, steps, NULL);
+}
+
+static bool on_cancelled(void *user)
+{
+    const watch *w = user;
+
+    return w->port->cancelled(w->port);
+}
+
+static rv_status read_task(engine *e, const rv_task *t, rv__scheduler_config *scheduler, rv__picture_request *r,
+                           rv_error *err)
+{
+    const rv__value *v = rv__task_value(t), *own = rv__task_model(t)->engine;
+    rv_status        status;
+    int64_t          step;
+
+    *r = (rv__picture_request){
+        .prompt = rv__task_prompt(t),
+        .negative = rv__json_get_string(v, "negativePrompt", NULL),
+        .sequence = (size_t)rv__json_get_int(own, "max_sequence_length", 0),
+        .guidance = rv__json_get_number(v, "CFGScale", rv__json_get_number(own, "guidance", 0)),
+        .steps = (int)rv__json_get_int(v, "steps", 30),
+        .width = rv__json_get_int(v, "width", 1024),
+        .height = rv__json_get_int(v, "height", 1024),
+    };
+    status = rv__scheduler_config_named(rv__json_get_string(v, "scheduler", NULL),
+                                        rv__pipeline_scheduler(e->pipeline), scheduler, err);
+    r->scheduler = scheduler;
+    if (status != RV_OK || rv__json_get_bool(own, "native_size", true))
+        return status;
+    /* The reference makes about one megapixel whatever is asked for; a card may want the same. */
+    step = rv__pipeline_side_step(e->pipeline, err);
+    if (step == 0)
+        return err->status;
+    rv__pipeline_size(r->width, r->height, rv__json_get_int(own, "area", 1024 * 1024), step, &r->width, &r->height);
+    return RV_OK;
+}
+
+static rv_status one_picture(engine *e, rv__picture_request *r, rv__port *port, size_t index, rv_error *err)
+{
+    watch     w = {.port = port, .index = index};
+    uint8_t  *bytes = NULL;
+    rv_image *image;
+    rv_status status;
+
+    r->hooks = (rv__pipeline_hooks){.step = on_step, .cancelled = on_cancelled, .user = &w};
+    if (r->width > 0 && r->height > 0 && r->width <= 1 << 14 && r->height <= 1 << 14)
+        bytes = rv__alloc((size_t)(r->width * r->height) * 3);
+    if (!bytes)
+        return rv__fail(err, RV_MEMORY, "out of memory");
+    status = rv__pipeline_run(e->pipeline, r, bytes, NULL, err);
+    if (status == RV_OK) {
+        image = rv__image_from_pixels(bytes, (int)r->width, (int)r->height, 3);
+        if (image)
+            port->image(port, index, image);
+        else
+            status = rv__fail(err, RV_MEMORY, "out of memory");
+    }
+    rv__free(bytes);
+    return status;
+}
+
+static rv_status engine_run(void *self, const rv_task *t, rv__port *port, rv_error *err)
+{
+    engine              *e = self;
+    rv__scheduler_config scheduler;
+    rv__picture_request  request;
+    rv_error             own = {0};
+    rv_status            status;
+
+    err = err ? err : &own;
+    status = check_task(rv__task_value(t), err);
+    if (status == RV_OK)
+        status = open_model(e, rv__task_model(t), err);
+    if (status == RV_OK)
+        status = read_task(e, t, &scheduler, &request, err);
+    for (size_t i = 0; status == RV_OK && i < rv__task_results(t); i++) {
+        if (port->cancelled(port))
+            return rv__fail(err, RV_CANCELLED, "cancelled");
+        request.seed = rv__task_seed(t, i);
+        status = one_picture(e, &request, port, i, err);
+    }
+    return status;
+}
+
+static void engine_close(void *self)
+{
+    engine *e = self;
+
+    if (!e)
+        return;
+    close_model(e);
+    rv__device_close(e->device);
+    rv__free(e);
+}
 
 rv_status rv__engine_open(const rv__executor_options *o, const rv__executor **executor, void **self, rv_error *err)
 {
-    return rv__fail(err, RV_UNSUPPORTED, "this build has no engine: set daemon, or executor to stub");
+    static const rv__executor methods = {.name = "engine", .workers = 1, .run = engine_run, .close = engine_close};
+    engine                   *e = rv__calloc(1, sizeof *e);
+
+    if (!e)
+        return rv__fail(err, RV_MEMORY, "out of memory");
+    e->threads = o->threads;
+    *executor = &methods;
+    *self = e;
+    return RV_OK;
 }

@@ -97,6 +97,14 @@ void rv__transformer_taps(rv__transformer *t, rv__tap_fn *fn, void *user)
     memset(&t->shape, 0, sizeof t->shape); /* the graph is built anew, with or without taps */
 }
 
+void rv__transformer_release(rv__transformer *t)
+{
+    rv__graph_free(t->graph);
+    rv__graph_free(t->text_graph);
+    t->graph = t->text_graph = NULL;
+    memset(&t->shape, 0, sizeof t->shape);
+}
+
 size_t rv__transformer_bytes(const rv__transformer *t)
 {
     return (t->graph ? rv__graph_bytes(t->graph) : 0) + (t->text_graph ? rv__graph_bytes(t->text_graph) : 0);
@@ -460,9 +468,7 @@ rv_status rv__transformer_prepare(rv__transformer *t, int64_t width, int64_t hei
                         (long long)height);
     want = (shape){width / patch, height / patch, rows[0].t5_tokens, rows[0].llama_tokens, batch};
     if (!t->graph || memcmp(&want, &t->shape, sizeof want) != 0) {
-        rv__graph_free(t->graph);
-        rv__graph_free(t->text_graph);
-        t->graph = t->text_graph = NULL;
+        rv__transformer_release(t);
         t->shape = want;
         status = build_graph(t, err);
         if (status != RV_OK) {

@@ -56,6 +56,9 @@ rv_status rv__transformer_prepare(rv__transformer *t, int64_t width, int64_t hei
 rv_status rv__transformer_run(rv__transformer *t, const float *latents, const float *timesteps, float *out,
                               rv__cancel_fn *cancelled, void *user, rv_error *err);
 
+/* Gives the prepared graph's memory back; prepare again before running. */
+void rv__transformer_release(rv__transformer *t);
+
 size_t rv__transformer_bytes(const rv__transformer *t); /* activations of the prepared graph */
 double rv__transformer_flops(const rv__transformer *t); /* of one run of the prepared graph  */
 
