@@ -1,5 +1,5 @@
 /* The sub-commands of `reverie`.  Each gets its own name as argv[0] and returns the exit status: 0 fine, 1 failed,
- * 2 wrong usage. */
+ * 2 wrong usage.  A new one is declared here and listed in reverie.c and meson.build. */
 #ifndef RV_COMMANDS_H
 #define RV_COMMANDS_H
 
@@ -7,6 +7,14 @@
 
 typedef int rv__command_fn(int argc, char **argv);
 
-rv__command_fn rv__command_parity; /* parity.c */
+rv__command_fn rv__command_generate; /* generate.c */
+rv__command_fn rv__command_models;   /* models.c   */
+rv__command_fn rv__command_parity;   /* parity.c   */
+
+/* A context with the model cards of this installation or source tree; NULL (and a message) when that fails. */
+rv *rv__cli_open(void);
+
+/* "reverie: CONTEXT: MESSAGE" on standard error; returns 1. */
+int rv__cli_fail(const char *context, const char *message);
 
 #endif

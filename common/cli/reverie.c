@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "cli/commands.h"
+#include "job/tree.h"
 
 static int version(int argc, char **argv)
 {
@@ -15,6 +16,8 @@ static const struct {
     rv__command_fn *run;
     const char     *help;
 } commands[] = {
+    {"generate", rv__command_generate, "turn a prompt into a picture"},
+    {"models", rv__command_models, "list the models"},
     {"parity", rv__command_parity, "compare results with reference results"},
     {"version", version, "print the version"},
 };
@@ -27,6 +30,23 @@ static void print_help(FILE *to)
     for (int i = 0; i < COMMANDS; i++)
         fprintf(to, "  %-10s %s\n", commands[i].name, commands[i].help);
     fputs("\nreverie COMMAND --help tells more.\n", to);
+}
+
+rv *rv__cli_open(void)
+{
+    rv *r;
+    if (rv_open(&r) != RV_OK) {
+        rv__cli_fail("", "out of memory");
+        return NULL;
+    }
+    rv__tree_models(r);
+    return r;
+}
+
+int rv__cli_fail(const char *context, const char *message)
+{
+    fprintf(stderr, "reverie: %s%s%s\n", context, *context ? ": " : "", message);
+    return 1;
 }
 
 int main(int argc, char **argv)

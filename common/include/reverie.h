@@ -109,6 +109,8 @@ RV_API void rv_close(rv *r);
  * err (may be NULL).
  *   models       folder with model cards (*.json), may be given several times; default: the installed one
  *   model        path of one model card, weights folder or GGUF file, served beside the cards
+ *   serve        ids or aliases of the models that are served, separated by spaces; * stands for any characters
+ *                (all)
  *   daemon       unix:PATH or http://HOST:PORT of a reveried that runs the tasks; empty: run them in this process
  *   executor     auto | stub    (stub paints a picture from a hash of the task without any model: for tests)
  *   stub_ms      how long the stub takes per step, milliseconds (0)
@@ -118,6 +120,7 @@ RV_API void rv_close(rv *r);
  *   results_url  prefix of their URLs
  *   results_ttl  seconds a stored picture lives unless the task says otherwise (604800)
  *   max_steps    largest accepted step count (1000)
+ *   max_tasks    most tasks of one body; 0: no limit (0)
  *   strict_uuid  on | off: insist on version 4 task UUIDs (off)
  *   strict       on | off: unknown parameters are errors, else warnings (on)  */
 RV_API rv_status rv_set(rv *r, const char *name, const char *value, rv_error *err);

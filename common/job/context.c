@@ -6,10 +6,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#ifndef RV_MODELS_DIR
-#define RV_MODELS_DIR "/usr/share/reverie/models"
-#endif
-
 static bool init_locks(rv *r)
 {
     pthread_condattr_t attr;
@@ -93,7 +89,7 @@ void rv_close(rv *r)
     if (r->pid && r->pid != getpid())
         return; /* a fork of a context in use: its threads and locks exist in the parent only */
     cancel_all(r);
-    rv__pool_stop(r);
+    rv__workers_stop(r);
     r->closed = true;
     forget_all(r);
     rv__store_close(r->store);
@@ -144,6 +140,11 @@ rv_status rv__context_models(rv *r, rv_error *err)
             rv__context_log(r, RV_LOG_ERROR, "models: %s", why.message);
     }
     r->models_loaded = true;
+    if (r->setup.serve) {
+        rv__models_keep(r->models, r->setup.serve);
+        rv__free(r->setup.serve);
+        r->setup.serve = NULL; /* cards are read once, so they are sorted out once */
+    }
     return RV_OK;
 }
 
@@ -152,6 +153,36 @@ rv_status rv__context_store(rv *r, rv_error *err)
     if (r->store || !r->setup.results_dir)
         return RV_OK;
     return rv__store_open(r->setup.results_dir, &r->store, err);
+}
+
+rv_status rv__context_preload(rv *r, rv_error *err)
+{
+    rv_status s = rv__context_models(r, err);
+    if (s != RV_OK)
+        return s;
+    if (!rv__models_count(r->models))
+        return rv__fail(err, RV_NOT_FOUND, "there is no model to load");
+    r->preload = rv__models_at(r->models, rv__models_count(r->models) - 1);
+    r->pid = getpid();
+    r->owner = pthread_self();
+    return rv__workers_start(r, err);
+}
+
+const char *rv__context_executor(const rv *r)
+{
+    if (r->executor)
+        return r->executor->name;
+    return r->setup.executor == RV__STUB ? "stub" : r->setup.daemon ? "daemon" : "engine";
+}
+
+bool rv__context_is_loaded(const rv *r)
+{
+    return r->executor && (!r->executor->is_loaded || r->executor->is_loaded(r->self));
+}
+
+size_t rv__context_model_count(const rv *r)
+{
+    return r->models ? rv__models_count(r->models) : 0;
 }
 
 void rv_set_log(rv *r, rv_log_fn *fn, void *user)
@@ -192,6 +223,7 @@ rv_batch *rv_batch_parse(rv *r, const char *json, size_t len)
         return NULL;
     rv__check_settings s = {.models = r->models,
                             .max_steps = r->setup.max_steps,
+                            .max_tasks = r->setup.max_tasks,
                             .lenient = !r->setup.strict,
                             .strict_uuid = r->setup.strict_uuid};
     return rv__batch_parse(&s, json, len);

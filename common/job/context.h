@@ -18,6 +18,10 @@
 #include "request/models.h"
 #include "request/task.h"
 
+#ifndef RV_MODELS_DIR /* where model cards are installed; the build sets it */
+#define RV_MODELS_DIR "/usr/share/reverie/models"
+#endif
+
 enum { RV__WORKERS_MAX = 8 };
 
 /* Jobs in a row; a job is in at most one list of each kind. */
@@ -42,6 +46,7 @@ struct rv {
     /* Fixed at the first submit. */
     const rv__executor *executor;
     void               *self;
+    const rv__model    *preload; /* the first worker loads it before its first task */
     pthread_t           workers[RV__WORKERS_MAX];
     int                 worker_count;
 
@@ -112,11 +117,16 @@ void      rv__context_log_hook(void *r, rv_log_level level, const char *message)
 void      rv__context_misuse(rv *r, const char *what);
 bool      rv__context_is_owner(const rv *r);
 rv_status   rv__context_models(rv *r, rv_error *err); /* fills r->models */
+/* For the daemon: starts the executor before the first task and lets it load a model (borrowed until it is loaded). */
+rv_status   rv__context_preload(rv *r, rv_error *err);
+const char *rv__context_executor(const rv *r); /* its name */
+bool        rv__context_is_loaded(const rv *r);
+size_t      rv__context_model_count(const rv *r);
 rv_status   rv__context_store(rv *r, rv_error *err);  /* fills r->store where results_dir is set */
 
-/* pool.c: worker threads.  Begin is called with the lock not held; returns RV_OK, RV_MEMORY or the executor's error. */
-rv_status rv__pool_start(rv *r, rv_error *err);
-void      rv__pool_stop(rv *r);
+/* workers.c: worker threads.  Begin is called with the lock not held; returns RV_OK, RV_MEMORY or the executor's error. */
+rv_status rv__workers_start(rv *r, rv_error *err);
+void      rv__workers_stop(rv *r);
 
 /* events.c.  Post functions need the lock. */
 void rv__event_post(rv_job *j);

@@ -46,6 +46,10 @@ typedef struct rv__executor {
     rv_status (*start)(void *self, const rv_task *task, rv__port *port, rv_error *err);
     /* The task of this port is not wanted any more: its end follows soon.  Any thread; must not block. */
     void (*cancel)(void *self, rv__port *port);
+    /* Loads what the first task of this model would load; NULL when there is nothing to load.  Worker thread. */
+    rv_status (*load)(void *self, const rv__model *model, rv_error *err);
+    /* True while a model is ready to run; NULL: always.  Any thread. */
+    bool (*is_loaded)(void *self);
 } rv__executor;
 
 /* What an executor may know about its context. */

@@ -289,7 +289,7 @@ rv_status rv__job_submit(rv *r, rv_task *t, const rv_sink *sink, const rv__deliv
         return rv__fail(err, RV_BUSY, "the queue is full: %zu tasks wait or run", r->live_count);
     r->pid = getpid();
     r->owner = pthread_self();
-    rv_status s = rv__pool_start(r, err);
+    rv_status s = rv__workers_start(r, err);
     if (s != RV_OK)
         return s;
     rv_job *j = job_new(r, t, sink, delivery);

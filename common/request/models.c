@@ -23,7 +23,7 @@ typedef struct entry {
     rv__value *card;
     char      *folder;
     rv__pool   pool; /* its table */
-    bool       replaced;
+    bool       replaced; /* by a newer card, or not to be served */
 } entry;
 
 struct rv__models {
@@ -452,6 +452,54 @@ const rv__model *rv__models_find(const rv__models *m, const char *id)
             found = &e->model;
     }
     return found;
+}
+
+/* Whether text matches a pattern of len characters in which * stands for any characters. */
+static bool matches(const char *pattern, size_t len, const char *text)
+{
+    const char *end = pattern + len, *star = NULL, *retry = NULL;
+    while (*text) {
+        if (pattern < end && *pattern == '*') {
+            star = ++pattern;
+            retry = text;
+        } else if (pattern < end && *pattern == *text) {
+            pattern++;
+            text++;
+        } else if (star) { /* let the last star swallow one character more */
+            pattern = star;
+            text = ++retry;
+        } else {
+            return false;
+        }
+    }
+    while (pattern < end && *pattern == '*')
+        pattern++;
+    return pattern == end;
+}
+
+static bool has_match(const rv__model *model, const char *pattern, size_t len)
+{
+    if (matches(pattern, len, model->id))
+        return true;
+    for (const rv__value *v = rv__json_first(rv__json_get(model->card, "aliases")); v; v = rv__json_next(v)) {
+        if (matches(pattern, len, rv__json_string(v)))
+            return true;
+    }
+    return false;
+}
+
+void rv__models_keep(rv__models *m, const char *patterns)
+{
+    for (size_t i = 0; i < m->count; i++) {
+        bool is_kept = false;
+        for (const char *p = patterns; *p && !is_kept;) {
+            size_t len = strcspn(p, " ");
+            is_kept = len > 0 && has_match(&m->list[i]->model, p, len);
+            p += len + (p[len] == ' ');
+        }
+        if (!is_kept)
+            m->list[i]->replaced = true;
+    }
 }
 
 static void nearer(const char *id, const char *candidate, size_t *smallest, const char **best)

@@ -45,6 +45,10 @@ rv_status rv__models_add(rv__models *m, const char *path, rv_error *err);
 /* The same from the text of a card; folder may be "". */
 rv_status rv__models_add_json(rv__models *m, const char *json, size_t len, const char *folder, rv_error *err);
 
+/* Keeps only the cards whose id or an alias of which matches one of the patterns (separated by spaces; * stands for
+ * any characters); the others are not served any more.  Before the first task is parsed. */
+void rv__models_keep(rv__models *m, const char *patterns);
+
 /* By id, alias or slug ("hidream-i1-fast", "fal-ai/hidream-i1-fast"); NULL when not served. */
 const rv__model *rv__models_find(const rv__models *m, const char *id);
 /* An id or alias that looks like a misspelled one, or NULL. */

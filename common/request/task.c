@@ -219,6 +219,13 @@ static void refuse_body(rv_batch *b, const char *rule, const char *code, const c
     rv__issues_at(&b->issues, &root, (rv__problem){.code = code, .rule = rule}, "%s", message);
 }
 
+static void refuse_size(rv_batch *b, int64_t max)
+{
+    char *message = rv__pool_format(&b->pool, "the body must have at most %lld tasks", (long long)max);
+    if (message)
+        refuse_body(b, "length", "arrayTooLarge", message);
+}
+
 static void refuse_json(rv_batch *b, const char *text, const rv__json_error *err)
 {
     size_t line = 1, from = 0;
@@ -296,6 +303,9 @@ static void build(builder *w, const char *json, size_t len)
         refuse_body(b, "type", "invalidRequestBody", "the body must be an array of task objects");
     else if (rv__json_is_array(body) && !rv__json_first(body))
         refuse_body(b, "length", "arrayTooSmall", "the body must have at least one task");
+    else if (w->settings->max_tasks && rv__json_is_array(body) &&
+             rv__json_size(body) > (size_t)w->settings->max_tasks)
+        refuse_size(b, w->settings->max_tasks);
     else
         check_body(w, body);
     rv__json_free(body);

@@ -12,6 +12,7 @@
 typedef struct rv__check_settings {
     const rv__models *models;      /* borrowed during the call; the batch keeps the cards it needs       */
     int64_t           max_steps;   /* largest accepted step count; 0: RV__MAX_STEPS                      */
+    int64_t           max_tasks;   /* most tasks of one body; 0: no limit                                */
     bool              lenient;     /* parameters that nobody knows are warnings instead of errors        */
     bool              strict_uuid; /* task UUIDs must be version 4                                       */
 } rv__check_settings;

@@ -62,10 +62,23 @@ static rv_job *next_job(rv *r)
     return j;
 }
 
+/* A model that cannot be loaded now is reported; the tasks that need it will say so again. */
+static void preload(rv *r)
+{
+    pthread_mutex_lock(&r->lock);
+    const rv__model *model = r->preload;
+    r->preload = NULL;
+    pthread_mutex_unlock(&r->lock);
+    rv_error err;
+    if (model && r->executor->load && r->executor->load(r->self, model, &err) != RV_OK)
+        rv__context_log(r, RV_LOG_ERROR, "preload: %s", err.message);
+}
+
 static void *work(void *arg)
 {
     rv *r = arg;
     rv__thread_prepare("reverie-work");
+    preload(r);
     for (rv_job *j = next_job(r); j; j = next_job(r))
         rv__job_run(j);
     return NULL;
@@ -85,7 +98,7 @@ static rv_status open_executor(rv *r, rv_error *err)
     return rv__engine_open(&o, &r->executor, &r->self, err);
 }
 
-rv_status rv__pool_start(rv *r, rv_error *err)
+rv_status rv__workers_start(rv *r, rv_error *err)
 {
     if (!r->executor) {
         rv_status s = open_executor(r, err);
@@ -107,7 +120,7 @@ rv_status rv__pool_start(rv *r, rv_error *err)
     return r->worker_count ? RV_OK : rv__fail(err, RV_MEMORY, "no thread can be started");
 }
 
-void rv__pool_stop(rv *r)
+void rv__workers_stop(rv *r)
 {
     pthread_mutex_lock(&r->lock);
     r->stop = true;

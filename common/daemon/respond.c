@@ -1,0 +1,92 @@
+/* Answers that need no task: errors, health, models. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/json.h"
+#include "daemon/server.h"
+#include "job/context.h"
+
+static enum MHD_Result send_body(struct MHD_Connection *c, int status, struct MHD_Response *r, int64_t retry_after_ms)
+{
+    if (!r)
+        return MHD_NO;
+    MHD_add_response_header(r, "Content-Type", "application/json");
+    MHD_add_response_header(r, "Cache-Control", "no-store");
+    if (retry_after_ms >= 0) {
+        char seconds[24];
+        snprintf(seconds, sizeof seconds, "%lld", (long long)(retry_after_ms + 999) / 1000);
+        MHD_add_response_header(r, "Retry-After", seconds);
+    }
+    enum MHD_Result result = MHD_queue_response(c, (unsigned)status, r);
+    MHD_destroy_response(r);
+    return result;
+}
+
+enum MHD_Result rv__respond_json(struct MHD_Connection *c, int status, const char *body, size_t len,
+                                 int64_t retry_after_ms)
+{
+    return send_body(c, status, MHD_create_response_from_buffer_static(len, body), retry_after_ms);
+}
+
+/* Sends a text that was built here; a text that could not be built closes the connection. */
+static enum MHD_Result send_built(struct MHD_Connection *c, int status, rv__buf *b, int64_t retry_after_ms)
+{
+    size_t len = 0;
+    char *text = rv__buf_take(b, &len);
+    if (!text)
+        return MHD_NO;
+    struct MHD_Response *r = MHD_create_response_from_buffer_with_free_callback(len, text, rv__free);
+    if (!r)
+        rv__free(text);
+    return send_body(c, status, r, retry_after_ms);
+}
+
+static void write_error(rv__buf *b, const char *code, const char *message)
+{
+    rv__buf_adds(b, "{\"code\":");
+    rv__json_write_string(b, code);
+    rv__buf_adds(b, ",\"message\":");
+    rv__json_write_string(b, message);
+    rv__buf_adds(b, "}");
+}
+
+enum MHD_Result rv__respond_error(struct MHD_Connection *c, int status, const char *code, const char *message)
+{
+    rv__buf b;
+    rv__buf_init(&b, 4096);
+    rv__buf_adds(&b, "{\"errors\":[");
+    write_error(&b, code, message);
+    rv__buf_adds(&b, "],\"error\":");
+    write_error(&b, code, message);
+    rv__buf_adds(&b, "}");
+    return send_built(c, status, &b, status == 503 ? 5000 : -1);
+}
+
+enum MHD_Result rv__respond_health(rv__server *s, struct MHD_Connection *c)
+{
+    rv__buf b;
+    rv__buf_init(&b, 65536);
+    rv__buf_addf(&b,
+                 "{\"status\":\"%s\",\"version\":\"%s\",\"engine\":{\"executor\":\"%s\",\"loaded\":%s},"
+                 "\"models\":%zu,\"queue\":{\"live\":%d,\"limit\":%lld},"
+                 "\"tasks\":{\"done\":%llu,\"failed\":%llu,\"stopped\":%llu},\"uptime\":%lld}",
+                 s->stopping ? "stopping" : "ok", RV_VERSION, rv__context_executor(s->r),
+                 rv__context_is_loaded(s->r) ? "true" : "false", rv__context_model_count(s->r), s->live,
+                 (long long)s->queue_limit, (unsigned long long)s->tasks_done, (unsigned long long)s->tasks_failed,
+                 (unsigned long long)s->tasks_stopped, (long long)(rv__now_ms() - s->started_ms) / 1000);
+    return send_built(c, 200, &b, -1);
+}
+
+enum MHD_Result rv__respond_models(rv__server *s, struct MHD_Connection *c)
+{
+    char *models = rv_models_json(s->r);
+    if (!models)
+        return MHD_NO;
+    rv__buf b;
+    rv__buf_init(&b, 16 << 20);
+    rv__buf_adds(&b, "{\"object\":\"list\",\"data\":");
+    rv__buf_adds(&b, models);
+    rv__buf_adds(&b, "}");
+    rv_free(models);
+    return send_built(c, 200, &b, -1);
+}

@@ -1,0 +1,201 @@
+/* reveried: the process that owns the model, so that any number of servers and programs can share it.  It speaks the
+ * Runware protocol over a Unix socket; whoever may open the socket is trusted (mode 0660). */
+#include <errno.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "daemon/listen.h"
+#include "daemon/server.h"
+#include "job/context.h"
+#include "job/tree.h"
+
+static const char usage_text[] =
+    "usage: reveried --socket PATH --state DIR [options]\n"
+    "  --socket PATH      Unix socket to listen on (mode 0660); not needed with socket activation\n"
+    "  --state DIR        where stored pictures live (DIR/results)\n"
+    "  --models DIR       folder with model cards; may be given several times\n"
+    "  --model PATH       model card, weights folder or GGUF file; may be given several times\n"
+    "  --results-url URL  prefix of picture URLs, unless a request brings its own\n"
+    "  --executor NAME    auto or stub (stub paints pictures without a model)\n"
+    "  --stub-ms N        how long the stub takes per step, milliseconds\n"
+    "  --threads N        threads of the engine (default: cores - 1)\n"
+    "  --queue N          most tasks that wait or run at once (default 64)\n"
+    "  --max-steps N      largest accepted step count (default 1000)\n"
+    "  --preload          load the model at the start, not with the first task\n"
+    "  --grace SECONDS    how long running tasks may finish after SIGTERM (default 30)\n"
+    "  --help, --version\n";
+
+enum { OPT_SOCKET = 256, OPT_STATE, OPT_PRELOAD, OPT_GRACE, OPT_HELP, OPT_VERSION, OPT_SETTING };
+
+/* Options that are settings of the library, by OPT_SETTING + index. */
+static const char *const settings[] = {"models",  "model", "results_url", "executor", "stub_ms",
+                                       "threads", "queue", "max_steps"};
+
+static const struct option options[] = {
+    {"socket", required_argument, NULL, OPT_SOCKET},
+    {"state", required_argument, NULL, OPT_STATE},
+    {"preload", no_argument, NULL, OPT_PRELOAD},
+    {"grace", required_argument, NULL, OPT_GRACE},
+    {"help", no_argument, NULL, OPT_HELP},
+    {"version", no_argument, NULL, OPT_VERSION},
+    {"models", required_argument, NULL, OPT_SETTING},
+    {"model", required_argument, NULL, OPT_SETTING + 1},
+    {"results-url", required_argument, NULL, OPT_SETTING + 2},
+    {"executor", required_argument, NULL, OPT_SETTING + 3},
+    {"stub-ms", required_argument, NULL, OPT_SETTING + 4},
+    {"threads", required_argument, NULL, OPT_SETTING + 5},
+    {"queue", required_argument, NULL, OPT_SETTING + 6},
+    {"max-steps", required_argument, NULL, OPT_SETTING + 7},
+    {0}};
+
+typedef struct daemon_state {
+    rv_log_level log_level;
+    const char  *socket, *state;
+    bool         preload, is_stub;
+    int          grace_s;
+    rv          *r;
+    rv__store   *store; /* for the sweep */
+    time_t       swept;
+    rv__server   server;
+    rv__listener listener;
+} daemon_state;
+
+static void say(void *user, rv_log_level level, const char *message)
+{
+    static const char *const words[] = {"error", "warning", "info", "debug"};
+    if (level <= ((daemon_state *)user)->log_level)
+        fprintf(stderr, "reveried: %s: %s\n", words[level], message);
+}
+
+static int fail(const char *what, const char *why)
+{
+    fprintf(stderr, "reveried: %s%s%s\n", what, *what && *why ? ": " : "", why);
+    return 1;
+}
+
+/* Libraries read these before main: a barrier that spins and kernels for another processor cost more than they give.
+ * The program starts itself again when they are not as they should be. */
+static void fix_environment(char **argv)
+{
+    const char *policy = getenv("OMP_WAIT_POLICY");
+    bool is_right = policy && strcasecmp(policy, "passive") == 0 && !getenv("OPENBLAS_CORETYPE");
+    if (is_right || setenv("OMP_WAIT_POLICY", "passive", 1) != 0 || unsetenv("OPENBLAS_CORETYPE") != 0)
+        return;
+    execv("/proc/self/exe", argv);
+}
+
+/* -1: go on; else the exit status. */
+static int read_options(daemon_state *d, int argc, char **argv)
+{
+    for (int o = getopt_long(argc, argv, "", options, NULL); o != -1; o = getopt_long(argc, argv, "", options, NULL)) {
+        rv_error err;
+        if (o == OPT_SOCKET) {
+            d->socket = optarg;
+        } else if (o == OPT_STATE) {
+            d->state = optarg;
+        } else if (o == OPT_PRELOAD) {
+            d->preload = true;
+        } else if (o == OPT_GRACE) {
+            d->grace_s = (int)strtol(optarg, NULL, 10);
+        } else if (o == OPT_HELP || o == OPT_VERSION) {
+            fputs(o == OPT_HELP ? usage_text : "reveried " RV_VERSION "\n", stdout);
+            return 0;
+        } else if (o < OPT_SETTING) {
+            fputs(usage_text, stderr);
+            return 2;
+        } else if (rv_set(d->r, settings[o - OPT_SETTING], optarg, &err) != RV_OK) {
+            return fail(optarg, err.message) + 1;
+        } else if (o == OPT_SETTING + 3) {
+            d->is_stub = strcmp(optarg, "stub") == 0;
+        }
+    }
+    if (optind < argc || !d->state) {
+        fputs(usage_text, stderr);
+        return 2;
+    }
+    return -1;
+}
+
+static int open_state(daemon_state *d)
+{
+    rv_error err;
+    if (mkdir(d->state, 0755) != 0 && errno != EEXIST)
+        return fail(d->state, strerror(errno));
+    char *results = rv__format("%s/results", d->state);
+    if (!results)
+        return fail("", "out of memory");
+    int rc = rv__store_open(results, &d->store, &err) != RV_OK || rv_set(d->r, "results_dir", results, &err) != RV_OK
+                 ? fail(results, err.message)
+                 : 0;
+    rv__free(results);
+    return rc;
+}
+
+/* Each ten seconds: the watchdog, and each minute the sweep of expired pictures. */
+static void tick(void *user)
+{
+    daemon_state *d = user;
+    rv__listen_notify("WATCHDOG=1");
+    time_t now = time(NULL);
+    if (now - d->swept < 60 && now >= d->swept)
+        return;
+    d->swept = now;
+    size_t removed = rv__store_sweep(d->store, now);
+    if (removed)
+        fprintf(stderr, "reveried: swept files=%zu\n", removed);
+}
+
+static int serve(daemon_state *d)
+{
+    rv_error err;
+    if (rv__listen_open(d->socket, &d->listener, &err) != RV_OK)
+        return fail("", err.message);
+    if (!d->is_stub && nice(10) == -1 && errno == EPERM)
+        fail("", "the priority cannot be lowered");
+    d->server.r = d->r;
+    d->server.epoll = -1;
+    d->server.queue_limit = d->r->setup.queue;
+    int rc = 0;
+    if (!rv__server_open(&d->server, d->listener.fd))
+        rc = fail("", "the server cannot be started");
+    else if (d->preload && rv__context_preload(d->r, &err) != RV_OK)
+        rc = fail("preload", err.message);
+    if (!rc) {
+        fprintf(stderr, "reveried: ready version=%s\n", RV_VERSION);
+        rv__listen_notify("READY=1");
+        rv__server_loop(&d->server, d->grace_s, tick, d);
+    }
+    rv__server_close(&d->server);
+    return rc;
+}
+
+int main(int argc, char **argv)
+{
+    fix_environment(argv);
+    signal(SIGPIPE, SIG_IGN);
+    prctl(PR_SET_DUMPABLE, 0); /* prompts and keys do not belong into core files */
+    daemon_state d = {.log_level = RV_LOG_INFO, .grace_s = 30};
+    d.listener = (rv__listener){.fd = -1, .lock_fd = -1};
+    if (rv_open(&d.r) != RV_OK)
+        return fail("", "out of memory");
+    rv_set_log(d.r, say, &d);
+    int rc = read_options(&d, argc, argv);
+    if (rc < 0) {
+        rv__tree_models(d.r);
+        rc = open_state(&d);
+        if (!rc)
+            rc = serve(&d);
+    }
+    rv_close(d.r);
+    rv__store_close(d.store);
+    rv__listen_close(&d.listener);
+    return rc;
+}

@@ -1,0 +1,449 @@
+"""Real nginx with our module, real reveried, on loopback, in folders of their own.
+
+Every server checks itself when asked (verify): its processes live, its log holds no alarm and no sanitizer report,
+and its workers hold no more descriptors than before.  Nothing here waits for a fixed time where it can wait for a fact.
+"""
+import base64
+import glob
+import http.client
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import tempfile
+import time
+import unittest
+import uuid
+
+SOURCE = os.environ.get("SOURCE_ROOT") or os.path.abspath(os.path.join(os.path.dirname(__file__), "../../.."))
+BUILD = os.path.abspath(os.environ.get("BUILD_ROOT") or os.path.join(SOURCE, "build"))
+MODULE = os.path.join(BUILD, "ngx_http_reverie_module.so")
+REVERIED = os.path.join(BUILD, "reveried")
+CARDS = os.path.join(SOURCE, "config/models")
+SLOW = float(os.environ.get("TEST_SLOWNESS", "1"))  # patience of every wait, as a multiple
+
+MODEL = "runware:97@3"
+ALARM = re.compile(r"\[(alert|emerg|crit)\]|Sanitizer|runtime error:|worker process \d+ exited on signal")
+
+
+def wait_until(fact, seconds=20.0, what="the expected state"):
+    """Calls fact until it is true; its value."""
+    end = time.monotonic() + seconds * SLOW
+    while True:
+        value = fact()
+        if value:
+            return value
+        if time.monotonic() > end:
+            raise AssertionError(f"{what} did not come within {seconds * SLOW:.0f} s")
+        time.sleep(0.01)
+
+
+def sanitizer():
+    """The sanitizer runtime the module needs, to be loaded first, or None."""
+    needed = subprocess.run(["readelf", "-d", MODULE], capture_output=True, text=True).stdout
+    found = re.search(r"\[(libasan\.so[^\]]*)\]", needed)
+    if not found:
+        return None
+    return subprocess.run(["gcc", "-print-file-name=" + found.group(1)], capture_output=True, text=True).stdout.strip()
+
+
+def environment():
+    env = dict(os.environ, LC_ALL="C")
+    runtime = sanitizer()
+    if runtime:
+        env["LD_PRELOAD"] = runtime
+        env["ASAN_OPTIONS"] = "detect_leaks=0:abort_on_error=0:log_path=stderr"
+    return env
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def children(pid):
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children") as f:
+            return [int(p) for p in f.read().split()]
+    except OSError:
+        return []
+
+
+def descriptors(pid):
+    """What a process has open, as text; sockets of clients come and go and are waited for by the caller."""
+    found = []
+    for fd in glob.glob(f"/proc/{pid}/fd/*"):
+        try:
+            found.append(os.readlink(fd))
+        except OSError:
+            pass
+    return sorted(found)
+
+
+def is_alive(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as f:
+            return f.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+class Daemon:
+    """reveried with the stub, on a socket in its own folder."""
+
+    def __init__(self, *options, executor="stub"):
+        self.folder = tempfile.mkdtemp(prefix="reveried-")
+        self.socket = os.path.join(self.folder, "s")
+        self.results = os.path.join(self.folder, "state", "results")
+        self.options = ["--executor", executor, "--models", CARDS, *options]
+        self.process = None
+
+    def start(self):
+        os.makedirs(os.path.join(self.folder, "state"), exist_ok=True)
+        self.log = open(os.path.join(self.folder, "log"), "ab")
+        self.process = subprocess.Popen(
+            [REVERIED, "--socket", self.socket, "--state", os.path.join(self.folder, "state"), *self.options],
+            stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
+        wait_until(self.answers, what="reveried on its socket")
+        return self
+
+    def answers(self):
+        if self.process.poll() is not None:
+            raise AssertionError("reveried ended: " + self.messages())
+        with socket.socket(socket.AF_UNIX) as s:
+            try:
+                s.connect(self.socket)
+                return True
+            except OSError:
+                return False
+
+    def messages(self):
+        with open(os.path.join(self.folder, "log"), errors="replace") as f:
+            return f.read()
+
+    def kill(self, number=signal.SIGKILL):
+        self.process.send_signal(number)
+        self.process.wait(30 * SLOW)
+        self.log.close()
+
+    def stop(self):
+        if self.process and self.process.poll() is None:
+            self.kill(signal.SIGTERM)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Nginx:
+    """One nginx with its own folder, port and configuration.
+
+    {dir}, {port}, {results} and {cards} in the pieces are replaced.
+    """
+
+    template = """
+{main}
+daemon off;
+worker_processes {workers};
+worker_shutdown_timeout 60s;
+load_module {module};
+error_log {dir}/error.log info;
+pid {dir}/pid;
+events {{ worker_connections {connections}; }}
+http {{
+    access_log {dir}/access.log;
+    client_body_temp_path {dir}/body;
+    proxy_temp_path {dir}/proxy;
+    fastcgi_temp_path {dir}/fastcgi;
+    uwsgi_temp_path {dir}/uwsgi;
+    scgi_temp_path {dir}/scgi;
+    client_max_body_size 2m;
+    client_body_buffer_size 16k;
+    reverie_model_cards {cards};
+    reverie_results_dir {results};
+    {http}
+    server {{
+        listen 127.0.0.1:{port};
+        {server}
+        location / {{ return 200 "light\\n"; }}
+        location /generate {{ reverie runware; {generate} }}
+        location /images/ {{ reverie_results; }}
+        location = /healthz {{ reverie_health; }}
+        {locations}
+    }}
+}}
+"""
+
+    def __init__(self, generate="", locations="", server="", http="reverie_executor stub;", main="", workers=1,
+                 connections=1024, results=None, template=None):
+        self.folder = tempfile.mkdtemp(prefix="nginx-")
+        self.results = results or os.path.join(self.folder, "results")
+        self.pieces = dict(generate=generate, locations=locations, server=server, http=http, main=main,
+                           workers=workers, connections=connections)
+        if template:
+            self.template = template
+        self.process = None
+        self.baseline = {}
+        self.expected = []  # patterns of log lines that a test provoked on purpose
+
+    # -- life --
+
+    def write(self):
+        if os.getuid() == 0:
+            self.pieces["main"] = "user root;" + self.pieces["main"].replace("user root;", "")
+        values = dict(dir=self.folder, port=self.port, results=self.results, cards=CARDS, module=MODULE,
+                      modules="/usr/lib/nginx/modules")
+        pieces = {}
+        for name, text in self.pieces.items():
+            for key, value in values.items():
+                text = str(text).replace("{" + key + "}", str(value))
+            pieces[name] = text
+        with open(os.path.join(self.folder, "nginx.conf"), "w") as f:
+            f.write(self.template.format(**pieces, **values))
+        os.makedirs(os.path.join(self.folder, "html"), exist_ok=True)
+
+    def command(self, *options):
+        return ["nginx", "-p", self.folder, "-c", os.path.join(self.folder, "nginx.conf"), "-e",
+                os.path.join(self.folder, "error.log"), *options]
+
+    def start(self):
+        os.makedirs(self.results, exist_ok=True)
+        for attempt in range(5):  # somebody else may take the port in between
+            self.port = free_port()
+            self.write()
+            self.output = open(os.path.join(self.folder, "output"), "ab")
+            self.process = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL, stdout=self.output,
+                                            stderr=self.output, env=environment())
+            try:
+                wait_until(self.answers, what="nginx on its port")
+                break
+            except AssertionError:
+                if "Address already in use" not in self.log() or attempt == 4:
+                    raise
+                self.process.kill()
+                self.process.wait()
+                os.remove(os.path.join(self.folder, "error.log"))
+        wait_until(lambda: len(self.workers()) == self.pieces["workers"], what="all workers")
+        self.get("/")
+        self.remember()
+        return self
+
+    def answers(self):
+        if self.process.poll() is not None:
+            raise AssertionError("nginx ended: " + self.log())
+        try:
+            socket.create_connection(("127.0.0.1", self.port), 1).close()
+            return True
+        except OSError:
+            return False
+
+    def check(self):
+        """nginx -t on the configuration: (works, messages)."""
+        self.port = getattr(self, "port", 8000)
+        self.write()
+        run = subprocess.run(self.command("-t"), capture_output=True, text=True, env=environment())
+        return run.returncode == 0, run.stderr + run.stdout
+
+    def signal(self, number):
+        self.process.send_signal(number)
+
+    def workers(self):
+        return [p for p in children(self.process.pid) if is_alive(p)]
+
+    def reload(self):
+        """HUP, and wait for workers of the new generation."""
+        before = set(self.workers())
+        self.signal(signal.SIGHUP)
+        wait_until(lambda: len(set(self.workers()) - before) >= self.pieces["workers"], what="new workers")
+
+    def stop(self):
+        if self.process and self.process.poll() is None:
+            self.signal(signal.SIGTERM)
+            try:
+                self.process.wait(20 * SLOW)
+            except subprocess.TimeoutExpired:
+                for pid in [*self.workers(), self.process.pid]:
+                    os.kill(pid, signal.SIGKILL)
+                self.process.wait()
+        if self.process:
+            self.output.close()
+        if os.environ.get("KEEP"):
+            print("# kept", self.folder)
+        else:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    # -- looking --
+
+    def log(self):
+        text = ""
+        for name in ("error.log", "output"):
+            path = os.path.join(self.folder, name)
+            if os.path.exists(path):
+                with open(path, errors="replace") as f:
+                    text += f.read()
+        return text
+
+    def remember(self):
+        self.baseline = {pid: len(descriptors(pid)) for pid in self.workers()}
+
+    def verify(self):
+        """What must hold after every test."""
+        if self.process.poll() is not None:
+            raise AssertionError("nginx ended: " + self.log()[-2000:])
+        wait_until(lambda: len(self.workers()) == self.pieces["workers"], what="all workers, and no old ones")
+        for line in self.log().splitlines():
+            if ALARM.search(line) and not any(re.search(p, line) for p in self.expected):
+                raise AssertionError("alarm in the log: " + line)
+        for pid in self.workers():
+            if pid not in self.baseline:
+                continue
+            # the first task opens the library's own descriptors; they are part of the picture from then on
+            allowed = self.baseline[pid] + 8
+            try:
+                wait_until(lambda: len(descriptors(pid)) <= allowed, 10)
+            except AssertionError:
+                raise AssertionError(f"descriptors grew from {self.baseline[pid]}: {descriptors(pid)}") from None
+
+    # -- talking --
+
+    def connect(self, timeout=30):
+        s = socket.create_connection(("127.0.0.1", self.port), timeout * SLOW)
+        s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return s
+
+    def request(self, method, path, body=None, headers=None, connection=None):
+        c = connection or http.client.HTTPConnection("127.0.0.1", self.port, timeout=60 * SLOW)
+        c.request(method, path, body, headers or {})
+        reply = Reply(c.getresponse())
+        if not connection:
+            c.close()
+        return reply
+
+    def get(self, path, **headers):
+        return self.request("GET", path, headers={k.replace("_", "-"): v for k, v in headers.items()})
+
+    def generate(self, *tasks, path="/generate", connection=None, headers=None):
+        return self.request("POST", path, json.dumps(list(tasks)),
+                            {"Content-Type": "application/json", **(headers or {})}, connection)
+
+
+class Reply:
+    def __init__(self, response):
+        self.status = response.status
+        self.headers = response.headers
+        self.body = response.read()
+        self.version = response.version
+
+    def json(self):
+        return json.loads(self.body)
+
+
+def task(**members):
+    """A small valid task; members replace or, when None, remove."""
+    whole = {"taskType": "imageInference", "taskUUID": str(uuid.uuid4()), "model": MODEL, "positivePrompt": "a fox",
+             "width": 128, "height": 128, "steps": 1, "seed": 7, "outputType": "base64Data", "outputFormat": "PNG"}
+    whole.update(members)
+    return {k: v for k, v in whole.items() if v is not None}
+
+
+def picture(item, server=None):
+    """The bytes of a result item's picture."""
+    if "imageBase64Data" in item:
+        return base64.b64decode(item["imageBase64Data"], validate=True)
+    if "imageDataURI" in item:
+        kind, data = item["imageDataURI"].split(",", 1)
+        assert re.fullmatch(r"data:image/(png|jpeg|webp);base64", kind), kind
+        return base64.b64decode(data, validate=True)
+    path = item["imageURL"].split("/", 3)[3]
+    reply = server.get("/" + path)
+    assert reply.status == 200, reply.status
+    return reply.body
+
+
+def kind(data):
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "PNG"
+    if data.startswith(b"\xff\xd8\xff"):
+        return "JPG"
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "WEBP"
+    return None
+
+
+def http_bytes(tasks, path="/generate", extra=""):
+    """A request as it goes over the wire."""
+    body = json.dumps(tasks).encode()
+    return (f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n{extra}"
+            f"Content-Length: {len(body)}\r\n\r\n").encode() + body
+
+
+def read_reply(file):
+    """One HTTP reply with a length or with chunks from a buffered reader: (status, headers, body)."""
+    status = int(file.readline().split()[1])
+    headers = {}
+    while True:
+        line = file.readline().strip()
+        if not line:
+            break
+        name, value = line.decode().split(":", 1)
+        headers[name.lower()] = value.strip()
+    if headers.get("transfer-encoding") == "chunked":
+        body = b""
+        while True:
+            size = int(file.readline(), 16)
+            body += file.read(size)
+            file.readline()
+            if not size:
+                break
+    else:
+        body = file.read(int(headers.get("content-length", 0)))
+    return status, headers, body
+
+
+def reset(s):
+    """Closes with RST instead of FIN."""
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    s.close()
+
+
+class ServerCase(unittest.TestCase):
+    """Tests that share one server; each ends with its verification."""
+
+    options = {}
+
+    @classmethod
+    def setUpClass(cls):
+        cls.server = Nginx(**cls.options)
+        try:
+            cls.server.start()
+        except BaseException:
+            cls.server.stop()
+            raise
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.server.stop()
+
+    def tearDown(self):
+        self.server.verify()
+
+    def assertError(self, reply, status, code):
+        self.assertEqual(reply.status, status, reply.body[:500])
+        self.assertEqual(reply.headers["Content-Type"], "application/json")
+        self.assertEqual(reply.headers["Cache-Control"], "no-store")
+        self.assertTrue(reply.headers["X-Request-Id"])
+        body = reply.json()
+        self.assertEqual(body["errors"][0]["code"], code)
+        self.assertTrue(body["errors"][0]["message"])
+        self.assertEqual(body["error"], body["errors"][0])
+        return body
+
+    def assertPictures(self, reply, count=1):
+        self.assertEqual(reply.status, 200, reply.body[:500])
+        data = reply.json()["data"]
+        self.assertEqual(len(data), count)
+        for item in data:
+            self.assertIsNotNone(kind(picture(item, self.server)))
+        return data
