@@ -295,10 +295,19 @@ static rv_status encode_plain(rv_image *i, rv__image_format f, int quality, rv__
     return formats[f].codec->encode(&p, quality, out, err);
 }
 
+/* A file that is passed on as it came may bring the same recipe along; a second one would only change its bytes. */
+static bool brings_recipe(const rv_image *i, rv__image_format f)
+{
+    char *found = i->bytes && i->format == f ? rv__recipe_read(i->bytes, i->len) : NULL;
+    bool is_same = found && strcmp(found, i->recipe) == 0;
+    rv__free(found);
+    return is_same;
+}
+
 static rv_status encode_with_recipe(rv_image *i, rv__image_format f, int quality, rv__buf *out,
                                     rv_error *err)
 {
-    if (!i->recipe)
+    if (!i->recipe || brings_recipe(i, f))
         return encode_plain(i, f, quality, out, err);
     rv__buf plain;
     rv__buf_init(&plain, FILE_MAX);
