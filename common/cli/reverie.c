@@ -17,8 +17,10 @@ static const struct {
     const char     *help;
 } commands[] = {
     {"generate", rv__command_generate, "turn a prompt into a picture"},
+    {"inspect", rv__command_inspect, "say what a weight file or folder is"},
     {"models", rv__command_models, "list the models"},
     {"parity", rv__command_parity, "compare results with reference results"},
+    {"quantize", rv__command_quantize, "write a model as one smaller file"},
     {"version", version, "print the version"},
 };
 

@@ -84,9 +84,24 @@ static int by_tensor_name(const void *a, const void *b)
     return strcmp(((const rv__tensor *)a)->name, ((const rv__tensor *)b)->name);
 }
 
-/* Sorts every part for look-up and refuses a name that occurs twice. */
-static rv_status sort_parts(rv__weights *w, rv_error *err)
+static int by_part_name(const void *a, const void *b)
 {
+    return strcmp(((const rv__model_part *)a)->name, ((const rv__model_part *)b)->name);
+}
+
+static int by_path(const void *a, const void *b)
+{
+    return strcmp(((const rv__model_file *)a)->path, ((const rv__model_file *)b)->path);
+}
+
+/* Sorts parts, their tensors and the files, so that no result depends on the order of a folder; refuses a tensor name
+ * that occurs twice. */
+static rv_status sort_all(rv__weights *w, rv_error *err)
+{
+    if (w->n_parts)
+        qsort(w->parts, w->n_parts, sizeof *w->parts, by_part_name);
+    if (w->n_files)
+        qsort(w->files, w->n_files, sizeof *w->files, by_path);
     for (size_t p = 0; p < w->n_parts; p++) {
         rv__model_part *part = &w->parts[p];
         qsort(part->tensors, part->count, sizeof *part->tensors, by_tensor_name);
@@ -113,7 +128,7 @@ static rv_status new_weights(const char *path, rv__weights **out, rv_error *err)
 static rv_status finish(rv__weights *w, rv_status status, rv__weights **out, rv_error *err)
 {
     if (status == RV_OK)
-        status = sort_parts(w, err);
+        status = sort_all(w, err);
     if (status == RV_OK && w->n_parts == 0)
         status = rv__fail(err, RV_FORMAT, "%.200s: no part with weights in it", w->path);
     if (status != RV_OK) {

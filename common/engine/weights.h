@@ -51,7 +51,7 @@ const rv__tensor *rv__weights_list(const rv__weights *w, const char *part, size_
 
 const char *rv__weights_path(const rv__weights *w);
 
-/* Names of the parts and paths of the files, in no particular order; NULL behind the last. */
+/* Names of the parts and paths of the files, each sorted by its bytes; NULL behind the last. */
 const char *rv__weights_part_name(const rv__weights *w, size_t i);
 const char *rv__weights_file_name(const rv__weights *w, size_t i);
 

@@ -1,5 +1,6 @@
 /* Reading our single-file GGUF, which holds a model folder: files as byte arrays "file:PATH", tensors "PART/NAME",
- * and, since GGUF names are short, long ones as "t<N>" with the text "name:t<N>". */
+ * and, since GGUF names are short, long ones as "t<N>" with the text "name:t<N>".  "dims:TENSOR" is the number of axes
+ * where ggml dropped leading ones of length 1.  weights_write.c writes it. */
 #include "weights_internal.h"
 
 #include <stdio.h>
@@ -31,6 +32,27 @@ static rv_status resolve(const rv__weights *w, const rv__tensor *t, full_name *o
         plain = (unsigned char)out->text[i] >= 0x20 && out->text[i] != 0x7f;
     return plain ? RV_OK
                  : rv__fail(err, RV_FORMAT, "%.100s: tensor \"%s\": its name is not PART/NAME", w->path, t->name);
+}
+
+/* Puts back the leading axes that ggml dropped. */
+static rv_status restore_axes(const rv__weights *w, rv__tensor *t, rv_error *err)
+{
+    char key[GGML_MAX_NAME + 8];
+    uint64_t dims;
+    snprintf(key, sizeof key, "dims:%s", t->name);
+    if (!rv__gguf_uint(w->gguf, key, &dims))
+        return RV_OK;
+    int have = t->n_dims;
+    if (dims == 0 && have == 1 && t->shape[0] == 1) {
+        t->n_dims = 0;
+        return RV_OK;
+    }
+    if (dims < (uint64_t)have || dims > GGML_MAX_DIMS)
+        return rv__fail(err, RV_FORMAT, "%.100s: tensor \"%s\": wrong number of axes", w->path, t->name);
+    t->n_dims = (int)dims;
+    for (int i = t->n_dims - 1; i >= 0; i--)
+        t->shape[i] = i >= t->n_dims - have ? t->shape[i - (t->n_dims - have)] : 1;
+    return RV_OK;
 }
 
 static bool same_part(const full_name *a, const full_name *b)
@@ -76,6 +98,8 @@ static rv_status sort_into_parts(rv__weights *w, const full_name *names, rv_erro
         memcpy(at, names[i].text + names[i].part + 1, len);
         at[len] = '\0';
         rv__tensor t = list[i];
+        if (status == RV_OK)
+            status = restore_axes(w, &t, err);
         t.name = at;
         at += len + 1;
         if (status == RV_OK)
