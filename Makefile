@@ -7,7 +7,7 @@ PORT   = 8188
 PROMPT = a red house on green hills at sunset
 JOBS   = $(shell nproc)
 
-.PHONY: all demo test serve bench asan tsan fuzz nightly install clean help
+.PHONY: all demo test serve bench asan tsan fuzz nightly train-demo install clean help
 
 all: ## build everything
 	@$(BOX) -g build config/build $(BUILD)
@@ -37,6 +37,9 @@ fuzz: ## every fuzzer for SECONDS=60 seconds
 nightly: test asan tsan ## all of the above, longer
 	@$(MAKE) --no-print-directory fuzz SECONDS=600
 
+train-demo: ## trains the model that ships, from nothing (hours; says how many)
+	@$(BOX) -g train config/demo-model/train.sh $(FOLDER)
+
 install: all ## install below DESTDIR
 	@$(BOX) -g build env DESTDIR="$(abspath $(DESTDIR))" meson install -C $(BUILD)
 
@@ -44,4 +47,4 @@ clean: ## remove what was built (the box stays)
 	rm -rf build build-asan build-tsan build-fuzz .demo
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile | expand -t 16
