@@ -19,7 +19,7 @@ test: ## every test that a clone can run alone
 	@$(BOX) -g build,test sh -c 'config/build $(BUILD) && exec tests/run $(BUILD)'
 
 serve: ## engine and nginx in the foreground: make serve PORT=8188 [MODEL=path] [CONF=dir]
-	@$(BOX) -g build sh -c 'config/build $(BUILD) && exec config/serve $(PORT)' MODEL=$(MODEL) CONF=$(CONF)
+	@MODEL="$(MODEL)" CONF="$(CONF)" $(BOX) -g build sh -c 'config/build $(BUILD) && exec config/serve $(PORT)'
 
 bench: ## figures, each beside a peer of the same run
 	@$(BOX) -g build,bench sh -c 'config/build $(BUILD) && exec tests/bench/run $(BUILD)'
