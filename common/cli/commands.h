@@ -7,11 +7,13 @@
 
 typedef int rv__command_fn(int argc, char **argv);
 
+rv__command_fn rv__command_check;    /* check.c    */
 rv__command_fn rv__command_generate; /* generate.c */
 rv__command_fn rv__command_inspect;  /* inspect.c  */
 rv__command_fn rv__command_models;   /* models.c   */
 rv__command_fn rv__command_parity;   /* parity.c   */
 rv__command_fn rv__command_quantize; /* quantize.c */
+rv__command_fn rv__command_schema;   /* schema.c   */
 
 /* A context with the model cards of this installation or source tree; NULL (and a message) when that fails. */
 rv *rv__cli_open(void);

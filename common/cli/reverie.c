@@ -16,11 +16,13 @@ static const struct {
     rv__command_fn *run;
     const char     *help;
 } commands[] = {
+    {"check", rv__command_check, "tell what is wrong with a request"},
     {"generate", rv__command_generate, "turn a prompt into a picture"},
     {"inspect", rv__command_inspect, "say what a weight file or folder is"},
     {"models", rv__command_models, "list the models"},
     {"parity", rv__command_parity, "compare results with reference results"},
     {"quantize", rv__command_quantize, "write a model as one smaller file"},
+    {"schema", rv__command_schema, "print the JSON schema of a model"},
     {"version", version, "print the version"},
 };
 

@@ -461,10 +461,10 @@ static void test_page_is_current(void **state)
 
 static void test_dictionary_is_current(void **state)
 {
-    char *page = rv__parameters_dictionary(), *file = read_source("tests/fuzz/request.dict");
+    char *page = rv__parameters_dictionary(), *file = read_source("tests/fuzz/dict/request.dict");
     bool same = strcmp(page, file) == 0;
     if (!same)
-        print_message("request.dict is old: build/reverie schema --dictionary > tests/fuzz/request.dict\n");
+        print_message("request.dict is old: build/reverie schema --dictionary > tests/fuzz/dict/request.dict\n");
     rv__free(page);
     rv__free(file);
     assert_true(same);
