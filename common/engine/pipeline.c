@@ -19,6 +19,7 @@ struct rv__pipeline {
     rv__device          *device;
     const rv__weights   *weights;
     rv__scheduler_config scheduler;
+    size_t               sequence; /* tokens per text encoder unless told otherwise */
     rv__text            *text;
     rv__transformer     *transformer;
     rv__vae             *vae;
@@ -55,6 +56,27 @@ static rv_status read_scheduler(rv__pipeline *p, rv_error *err)
     return status;
 }
 
+/* The reference's own length, or less when a text encoder has fewer positions. */
+static rv_status read_sequence(rv__pipeline *p, rv_error *err)
+{
+    static const char *const files[] = {"text_encoder/config.json", "text_encoder_2/config.json"};
+
+    p->sequence = RV__TEXT_LENGTH;
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        rv__value *json;
+        rv_status  status = rv__weights_json(p->weights, files[i], &json, err);
+        int64_t    positions;
+
+        if (status != RV_OK)
+            return status;
+        positions = rv__json_get_int(json, "max_position_embeddings", RV__TEXT_LENGTH);
+        rv__json_free(json);
+        if (positions > 0 && (size_t)positions < p->sequence)
+            p->sequence = (size_t)positions;
+    }
+    return RV_OK;
+}
+
 rv_status rv__pipeline_open(rv__device *d, const rv__weights *w, rv__pipeline **out, rv_error *err)
 {
     rv__pipeline *p = rv__calloc(1, sizeof *p);
@@ -72,6 +94,8 @@ rv_status rv__pipeline_open(rv__device *d, const rv__weights *w, rv__pipeline **
         status = read_index(w, err);
     if (status == RV_OK)
         status = read_scheduler(p, err);
+    if (status == RV_OK)
+        status = read_sequence(p, err);
     if (status != RV_OK) {
         rv__pipeline_close(p);
         return status;
@@ -176,7 +200,7 @@ static rv_status encode_texts(job *j, rv_error *err)
     rv_status                  status;
 
     status = rv__prompt_cache_get(j->p->prompts, j->p->text, prompts + skip, j->rows,
-                                  r->sequence ? r->sequence : RV__TEXT_LENGTH, embeds, r->hooks.cancelled,
+                                  r->sequence ? r->sequence : j->p->sequence, embeds, r->hooks.cancelled,
                                   r->hooks.user, err);
     if (status != RV_OK)
         return status;

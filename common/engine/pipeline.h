@@ -40,7 +40,7 @@ typedef struct rv__pipeline_hooks {
 
 typedef struct rv__picture_request {
     const char                 *prompt, *negative; /* UTF-8; negative NULL: ""                         */
-    size_t                      sequence;          /* tokens per text encoder; 0: 128                  */
+    size_t                      sequence;          /* tokens per text encoder; 0: 128 or what they allow */
     double                      guidance;          /* above 1: two evaluations per step                */
     int                         steps;
     const rv__scheduler_config *scheduler;         /* NULL: the model's                                */
