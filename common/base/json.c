@@ -114,17 +114,32 @@ static bool scan_escape(scanner *s)
     return true;
 }
 
-/* Plain characters of a text: skips to the next quote, backslash, control character or wrong UTF-8. */
+/* The high bit of every byte that a plain text must not have: quote, backslash, control, not ASCII. */
+static uint64_t special_bytes(uint64_t word)
+{
+    const uint64_t ones = UINT64_C(0x0101010101010101), high = ones * 0x80;
+    uint64_t quote = word ^ (ones * '"'), slash = word ^ (ones * '\\');
+    uint64_t zero = ((quote - ones) & ~quote) | ((slash - ones) & ~slash);
+    uint64_t control = (word - ones * 0x20) & ~word;
+    return (zero | control | word) & high;
+}
+
+/* Skips to the next quote, backslash, control character or wrong UTF-8, most of the way in words. */
 static void skip_plain(scanner *s)
 {
     while (s->at < s->len) {
+        uint64_t word;
+        while (s->len - s->at >= sizeof word) {
+            memcpy(&word, s->text + s->at, sizeof word);
+            if (special_bytes(word))
+                break;
+            s->at += sizeof word;
+        }
+        if (s->at == s->len)
+            return;
         unsigned char c = (unsigned char)s->text[s->at];
         if (c == '"' || c == '\\' || c < 0x20)
             return;
-        if (c < 0x80) {
-            s->at++;
-            continue;
-        }
         uint32_t character;
         size_t n = rv__utf8_next(s->text + s->at, s->len - s->at, &character);
         if (!n)

@@ -15,10 +15,16 @@ const char *rv__type_word(rv__type type)
     return words[type];
 }
 
+/* strcmp, told by the first character most of the time. */
+static bool same(const char *a, const char *b)
+{
+    return a[0] == b[0] && strcmp(a, b) == 0;
+}
+
 const rv__field *rv__field_find(const rv__field *rows, const char *name)
 {
     for (const rv__field *f = rows; f->name; f++) {
-        if (strcmp(f->name, name) == 0 || (f->also && strcmp(f->also, name) == 0))
+        if (same(f->name, name) || (f->also && same(f->also, name)))
             return f;
     }
     return NULL;

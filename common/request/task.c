@@ -73,7 +73,7 @@ static void normalise(rv_task *t, const rv__node *n)
     rv__pool *pool = &t->batch->pool;
     rv__buf b;
     rv__buf_init(&b, SIZE_MAX / 2);
-    rv__normal_write(&b, n, t->model ? t->model->id : NULL, draw_seed());
+    rv__normal_write(&b, n, t->model ? t->model->id : NULL, rv__node_given(n, "seed") ? 0 : draw_seed());
     t->json = rv__buf_take(&b, &t->json_len);
     t->value = t->json ? rv__json_parse(t->json, t->json_len, NULL) : NULL;
     if (!t->value) {

@@ -411,7 +411,7 @@ const rv__slot *rv__node_find(const rv__node *n, const char *path, const rv__fie
     for (;;) {
         size_t len = strcspn(path, ".");
         const rv__field *f = n->fields;
-        while (f->name && (strncmp(f->name, path, len) != 0 || f->name[len]))
+        while (f->name && (f->name[0] != path[0] || strncmp(f->name, path, len) != 0 || f->name[len]))
             f++;
         if (!f->name)
             return NULL;
