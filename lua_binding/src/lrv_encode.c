@@ -1,6 +1,6 @@
-/* From Lua tables to JSON text.  Names are written in order, so the same table always gives the same text.  Shapes
- * from the parameter table tell what Lua cannot: whether an empty table is a list, and which texts of digits are
- * numbers.  Nothing here trusts the tables: cycles, functions and numbers that are none are refused with their
+/* From Lua tables to JSON text.  Names are written in order, so the same table always gives the same text.  A shape,
+ * the JSON schema of the model, tells what Lua cannot: whether an empty table is a list, and which texts of digits
+ * are numbers.  Nothing here trusts the tables: cycles, functions and numbers that are none are refused with their
  * place. */
 #include "lrv.h"
 
@@ -99,12 +99,12 @@ static bool write_number(writer *w, int value, const place *at)
     return true;
 }
 
-/* The text `kind` of a shape; "" when there is none. */
+/* The type of a shape (a JSON schema); "" when there is none. */
 static const char *kind_of(lua_State *L, int shape)
 {
     if (!shape || !lua_istable(L, shape))
         return "";
-    lua_getfield(L, shape, "kind");
+    lua_getfield(L, shape, "type");
     const char *kind = lua_tostring(L, -1); /* stays alive in the shape */
     lua_pop(L, 1);
     return kind ? kind : "";
@@ -175,7 +175,7 @@ static int push_shape(lua_State *L, int shape, const char *name, const char *key
 
 static bool write_list(writer *w, int table, int shape, size_t n, const place *at)
 {
-    int item = push_shape(w->L, shape, "item", NULL);
+    int item = push_shape(w->L, shape, "items", NULL);
     lrv_add(w->out, "[", 1);
     for (size_t i = 1; i <= n; i++) {
         place here = {at, NULL, i, at->depth + 1};
@@ -212,7 +212,7 @@ static bool write_members(writer *w, int table, int shape, size_t n, const place
             lrv_add(w->out, ",", 1);
         write_string(w->out, keys[i], strlen(keys[i]));
         lrv_add(w->out, ":", 1);
-        int member = push_shape(w->L, shape, "fields", keys[i]);
+        int member = push_shape(w->L, shape, "properties", keys[i]);
         lua_pushstring(w->L, keys[i]);
         lua_rawget(w->L, table);
         if (!write_value(w, lua_gettop(w->L), member, &here))

@@ -283,6 +283,19 @@ static void push_text(lua_State *L, const char *text)
         lua_pushnil(L);
 }
 
+/* A picture read from a file knows its seed from its recipe. */
+static int push_seed(lua_State *L, const rv_image *i, const rv_image_info *f)
+{
+    if (*f->uuid) {
+        lrv_push_u64(L, f->seed);
+        return 1;
+    }
+    push_recipe(L, i);
+    if (lua_istable(L, -1))
+        lua_getfield(L, -1, "seed");
+    return 1;
+}
+
 static int push_fact(lua_State *L, const rv_image *i, const char *name)
 {
     rv_image_info f = rv_image_facts(i);
@@ -293,7 +306,7 @@ static int push_fact(lua_State *L, const rv_image *i, const char *name)
     else if (strcmp(name, "channels") == 0)
         lua_pushinteger(L, f.channels);
     else if (strcmp(name, "seed") == 0)
-        lrv_push_u64(L, f.seed);
+        return push_seed(L, i, &f);
     else if (strcmp(name, "uuid") == 0)
         push_text(L, f.uuid);
     else if (strcmp(name, "url") == 0)
