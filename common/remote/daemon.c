@@ -11,9 +11,9 @@
 #include "remote/sse.h"
 
 enum {
-    EVENT_MAX = 96 << 20,  /* bytes of one event: a large PNG in base64 */
-    REFUSAL_MAX = 1 << 20, /* bytes of an answer that is no stream      */
-    SILENCE_S = 60,        /* the daemon says something every 15 seconds */
+    EVENT_MAX = 96 << 20,   /* bytes of one event: a large PNG in base64  */
+    ANSWER_MAX = 512 << 20, /* bytes of an answer that is no stream       */
+    SILENCE_S = 60,         /* the daemon says something every 15 seconds */
     RETRY_MS = 2000
 };
 
@@ -29,18 +29,18 @@ typedef struct errand {
     rv__port *port;
     size_t    wanted, received;
     bool      items;     /* finished items are wanted, else pixels              */
-    bool      is_stream; /* known with the first bytes                          */
+    bool      is_plain;  /* the answer is one JSON text and no event stream     */
     bool      is_done;   /* every picture came: what follows is not looked at   */
     bool      has_reply;
     rv__sse   sse;
-    rv__buf   refusal;
+    rv__buf   answer; /* a refusal, or all of a plain answer */
     rv_error  error; /* from the reply */
 } errand;
 
 static void errand_free(errand *e)
 {
     rv__sse_free(&e->sse);
-    rv__buf_free(&e->refusal);
+    rv__buf_free(&e->answer);
     rv__free(e);
 }
 
@@ -117,10 +117,8 @@ static rv_image *image_from_item(const errand *e, const rv__value *item, rv_erro
     return image;
 }
 
-static bool on_image(errand *e, const rv__value *v)
+static bool on_item(errand *e, const rv__value *item, int64_t index)
 {
-    const rv__value *item = rv__json_get(v, "item");
-    int64_t index = rv__json_get_int(v, "index", -1);
     if (!rv__json_is_object(item) || index < 0 || (size_t)index >= e->wanted)
         return rv__fail(&e->error, RV_PROVIDER, "a result that was not asked for") == RV_OK;
     rv_image *image = image_from_item(e, item, &e->error);
@@ -169,7 +167,7 @@ static bool on_event(void *user, const char *name, const char *data, size_t len)
         e->port->step(e->port, (size_t)rv__json_get_int(v, "index", 0), (int)rv__json_get_int(v, "step", 0),
                       (int)rv__json_get_int(v, "steps", 0), NULL);
     else if (strcmp(name, "image") == 0)
-        go_on = on_image(e, v);
+        go_on = on_item(e, rv__json_get(v, "item"), rv__json_get_int(v, "index", -1));
     else if (strcmp(name, "end") == 0)
         e->is_done = e->received == e->wanted &&
                      strcmp(rv__json_get_string(v, "state", ""), "done") == 0;
@@ -184,16 +182,35 @@ static bool on_data(void *user, int http_status, const char *bytes, size_t len)
     errand *e = user;
     if (e->is_done) /* the reply repeats all pictures */
         return true;
-    if (http_status == 200)
+    if (!e->sse.line.len && !e->sse.has_data && !e->received && !e->answer.len && len && *bytes == '{')
+        e->is_plain = true; /* no line of an event stream begins like this */
+    if (http_status == 200 && !e->is_plain)
         return rv__sse_feed(&e->sse, bytes, len, on_event, e);
-    rv__buf_add(&e->refusal, bytes, len);
-    return !e->refusal.failed;
+    rv__buf_add(&e->answer, bytes, len);
+    return !e->answer.failed;
+}
+
+/* A server that does not stream answers with all results at once. */
+static void read_plain(errand *e)
+{
+    rv__value *v = rv__json_parse(e->answer.data, e->answer.len, NULL);
+    int64_t index = 0;
+    bool go_on = true;
+    for (const rv__value *i = rv__json_first(rv__json_get(v, "data")); i && go_on; i = rv__json_next(i))
+        go_on = on_item(e, i, index++);
+    if (!v)
+        rv__fail(&e->error, RV_PROVIDER, "the answer is not JSON");
+    else if (go_on && rv__json_get(v, "errors"))
+        read_error(e, 500, v);
+    else
+        e->has_reply = true;
+    rv__json_free(v);
 }
 
 /* A refusal is plain JSON with its own HTTP status; whatever is not ours (an HTML page) is reported by its status. */
 static void read_refusal(errand *e, int http)
 {
-    rv__value *v = e->refusal.len ? rv__json_parse(e->refusal.data, e->refusal.len, NULL) : NULL;
+    rv__value *v = e->answer.len ? rv__json_parse(e->answer.data, e->answer.len, NULL) : NULL;
     if (v && rv__json_first(rv__json_get(v, "errors")))
         read_error(e, http, v);
     else
@@ -235,6 +252,8 @@ static void conclude(errand *e, rv_status transfer, int http, const rv_error *wh
 static void on_done(void *user, rv_status transfer, int http_status, const rv_error *why)
 {
     errand *e = user;
+    if (transfer == RV_OK && http_status == 200 && e->is_plain)
+        read_plain(e);
     if (!e->is_done && !(e->has_reply && e->error.status == RV_OK && e->received == e->wanted))
         conclude(e, transfer, http_status, why);
     else
@@ -303,7 +322,7 @@ static errand *errand_new(const rv_task *t, rv__port *port)
     e->items = port->delivery->items;
     e->wanted = rv__task_results(t);
     rv__sse_init(&e->sse, EVENT_MAX);
-    rv__buf_init(&e->refusal, REFUSAL_MAX);
+    rv__buf_init(&e->answer, ANSWER_MAX);
     rv__error_clear(&e->error);
     return e;
 }
