@@ -13,100 +13,104 @@
 
 /* ---- opening ---- */
 
-/* Parses a file of the folder; *out stays NULL when there is none. */
-static rv_status load_json(const rv__weights *w, const char *folder, const char *name,
-                           rv__value **out, rv_error *err)
+/* The files of a folder, wherever they are kept. */
+typedef struct files {
+    rv__tokenizer_file_fn *read;
+    const void *source;
+    const char *folder;
+} files;
+
+static const char *read_file(const files *f, const char *name, size_t *len)
 {
     char path[160];
+    snprintf(path, sizeof path, "%s/%s", f->folder, name);
+    return f->read(f->source, path, len);
+}
+
+static bool has_file(const files *f, const char *name)
+{
     size_t len;
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    const char *text = rv__weights_file(w, path, &len);
+    return read_file(f, name, &len) != NULL;
+}
+
+/* Parses a file of the folder; *out stays NULL when there is none. */
+static rv_status load_json(const files *f, const char *name, rv__value **out, rv_error *err)
+{
+    size_t len;
+    const char *text = read_file(f, name, &len), *folder = f->folder;
     *out = NULL;
     if (!text)
         return RV_OK;
     rv__json_error why = {0};
     *out = rv__json_parse_limited(text, len, JSON_VALUES_MAX, &why);
     if (!*out && why.message == rv__json_no_memory)
-        return rv__fail(err, RV_MEMORY, "%s: out of memory", path);
+        return rv__fail(err, RV_MEMORY, "%s/%s: out of memory", folder, name);
     if (!*out)
-        return rv__fail(err, RV_FORMAT, "%s: %s (byte %zu)", path, why.message, why.offset);
+        return rv__fail(err, RV_FORMAT, "%s/%s: %s (byte %zu)", folder, name, why.message,
+                        why.offset);
     if (rv__json_is_object(*out))
         return RV_OK;
     rv__json_free(*out);
     *out = NULL;
-    return rv__fail(err, RV_FORMAT, "%s: not a JSON object", path);
+    return rv__fail(err, RV_FORMAT, "%s/%s: not a JSON object", folder, name);
 }
 
-static const char *file_of(const rv__weights *w, const char *folder, const char *name, size_t *len)
+static void name_file(rv__tokenizer *t, const files *f, const char *name)
 {
-    char path[160];
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    return rv__weights_file(w, path, len);
+    snprintf(t->file, sizeof t->file, "%s/%s", f->folder, name);
 }
 
-static bool has_file(const rv__weights *w, const char *folder, const char *name)
-{
-    size_t len;
-    return file_of(w, folder, name, &len) != NULL;
-}
-
-static void name_file(rv__tokenizer *t, const char *folder, const char *name)
-{
-    snprintf(t->file, sizeof t->file, "%s/%s", folder, name);
-}
-
-static rv_status load_clip(rv__tokenizer *t, const rv__weights *w, const char *folder,
-                           rv_error *err)
+static rv_status load_clip(rv__tokenizer *t, const files *f, rv_error *err)
 {
     rv__value *vocab;
     size_t len;
     char merges_file[160];
-    const char *merges = file_of(w, folder, "merges.txt", &len);
-    snprintf(merges_file, sizeof merges_file, "%s/merges.txt", folder);
-    name_file(t, folder, "vocab.json");
-    rv_status status = load_json(w, folder, "vocab.json", &vocab, err);
+    const char *merges = read_file(f, "merges.txt", &len);
+    snprintf(merges_file, sizeof merges_file, "%s/merges.txt", f->folder);
+    name_file(t, f, "vocab.json");
+    rv_status status = load_json(f, "vocab.json", &vocab, err);
     if (!status)
         status = rv__tokenizer_load_clip(t, vocab, merges, len, merges_file, err);
     rv__json_free(vocab);
     return status;
 }
 
-static rv_status load_fast(rv__tokenizer *t, const rv__weights *w, const char *folder,
-                           rv_error *err)
+static rv_status load_fast(rv__tokenizer *t, const files *f, rv_error *err)
 {
     rv__value *json;
-    name_file(t, folder, "tokenizer.json");
-    rv_status status = load_json(w, folder, "tokenizer.json", &json, err);
+    name_file(t, f, "tokenizer.json");
+    rv_status status = load_json(f, "tokenizer.json", &json, err);
     if (!status)
         status = rv__tokenizer_load_json(t, json, err);
     rv__json_free(json);
     return status;
 }
 
-static rv_status load_spiece(rv__tokenizer *t, const rv__weights *w, const char *folder,
-                             const rv__value *config, rv_error *err)
+static rv_status load_spiece(rv__tokenizer *t, const files *f, const rv__value *config,
+                             rv_error *err)
 {
     size_t len;
-    const char *data = file_of(w, folder, "spiece.model", &len);
-    name_file(t, folder, "spiece.model");
+    const char *data = read_file(f, "spiece.model", &len);
+    name_file(t, f, "spiece.model");
     return rv__tokenizer_load_spiece(t, data, len, rv__json_get_int(config, "extra_ids", 100), err);
 }
 
 /* CLIP's own files come first, as its tokenizer.json may lack the padding its maker chose; T5's
  * tokenizer.json comes before its spiece.model, as the reference pipeline reads it first. */
-static rv_status load_model(rv__tokenizer *t, const rv__weights *w, const char *folder,
-                            const rv__value *config, rv_error *err)
+static rv_status load_model(rv__tokenizer *t, const files *f, const rv__value *config,
+                            rv_error *err)
 {
     const char *class = rv__json_get_string(config, "tokenizer_class", "CLIPTokenizer");
-    bool pair = has_file(w, folder, "vocab.json") && has_file(w, folder, "merges.txt");
-    if (pair && (strncmp(class, "CLIP", 4) == 0 || !has_file(w, folder, "tokenizer.json")))
-        return load_clip(t, w, folder, err);
-    if (has_file(w, folder, "tokenizer.json"))
-        return load_fast(t, w, folder, err);
-    if (has_file(w, folder, "spiece.model"))
-        return load_spiece(t, w, folder, config, err);
+    bool pair = has_file(f, "vocab.json") && has_file(f, "merges.txt");
+    if (pair && (strncmp(class, "CLIP", 4) == 0 || !has_file(f, "tokenizer.json")))
+        return load_clip(t, f, err);
+    if (has_file(f, "tokenizer.json"))
+        return load_fast(t, f, err);
+    if (has_file(f, "spiece.model"))
+        return load_spiece(t, f, config, err);
     return rv__fail(err, RV_NOT_FOUND,
-                    "%s: no tokenizer.json, spiece.model, or vocab.json with merges.txt", folder);
+                    "%s: no tokenizer.json, spiece.model, or vocab.json with merges.txt",
+                    f->folder);
 }
 
 /* Sorts the texts of the added tokens for the search; normalized ones are normalized like the
@@ -136,9 +140,10 @@ static rv_status index_added(rv__tokenizer *t, rv_error *err)
     return status;
 }
 
-rv_status rv__tokenizer_open(const rv__weights *w, const char *folder, rv__tokenizer **out,
-                             rv_error *err)
+rv_status rv__tokenizer_open_files(rv__tokenizer_file_fn *read, const void *source,
+                                   const char *folder, rv__tokenizer **out, rv_error *err)
 {
+    files f = {read, source, folder};
     rv__value *config = NULL, *map = NULL;
     *out = NULL;
     rv__tokenizer *t = rv__calloc(1, sizeof *t);
@@ -146,12 +151,12 @@ rv_status rv__tokenizer_open(const rv__weights *w, const char *folder, rv__token
         return rv__fail(err, RV_MEMORY, "%s: out of memory", folder);
     t->pad = t->end = t->bpe.unknown = -1;
     t->limit = INT32_MAX;
-    name_file(t, folder, "tokenizer_config.json");
-    rv_status status = load_json(w, folder, "tokenizer_config.json", &config, err);
+    name_file(t, &f, "tokenizer_config.json");
+    rv_status status = load_json(&f, "tokenizer_config.json", &config, err);
     if (!status)
-        status = load_json(w, folder, "special_tokens_map.json", &map, err);
+        status = load_json(&f, "special_tokens_map.json", &map, err);
     if (!status)
-        status = load_model(t, w, folder, config, err);
+        status = load_model(t, &f, config, err);
     if (!status)
         status = rv__tokenizer_load_config(t, config, map, err);
     if (!status)
@@ -163,6 +168,17 @@ rv_status rv__tokenizer_open(const rv__weights *w, const char *folder, rv__token
     else
         *out = t;
     return status;
+}
+
+static const char *read_weights_file(const void *source, const char *path, size_t *len)
+{
+    return rv__weights_file(source, path, len);
+}
+
+rv_status rv__tokenizer_open(const rv__weights *w, const char *folder, rv__tokenizer **out,
+                             rv_error *err)
+{
+    return rv__tokenizer_open_files(read_weights_file, w, folder, out, err);
 }
 
 void rv__tokenizer_close(rv__tokenizer *t)

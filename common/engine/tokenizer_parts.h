@@ -34,6 +34,13 @@ struct rv__tokenizer {
     size_t limit;
 };
 
+/* Bytes of a file by its path, or NULL; borrowed until the tokenizer is open. */
+typedef const char *rv__tokenizer_file_fn(const void *source, const char *path, size_t *len);
+
+/* rv__tokenizer_open for files that are not those of a model. */
+rv_status rv__tokenizer_open_files(rv__tokenizer_file_fn *read, const void *source,
+                                   const char *folder, rv__tokenizer **out, rv_error *err);
+
 /* Loaders: each fills the model, the steps and the special tokens around a text. */
 rv_status rv__tokenizer_load_json(rv__tokenizer *t, const rv__value *json, rv_error *err);
 rv_status rv__tokenizer_load_clip(rv__tokenizer *t, const rv__value *vocab, const char *merges,
