@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/process.h"
 #include "cli/commands.h"
 #include "job/tree.h"
 
@@ -15,12 +16,13 @@ static const struct {
     const char     *name;
     rv__command_fn *run;
     const char     *help;
+    bool            computes; /* runs the engine */
 } commands[] = {
     {"check", rv__command_check, "tell what is wrong with a request"},
-    {"generate", rv__command_generate, "turn a prompt into a picture"},
+    {"generate", rv__command_generate, "turn a prompt into a picture", true},
     {"inspect", rv__command_inspect, "say what a weight file or folder is"},
     {"models", rv__command_models, "list the models"},
-    {"parity", rv__command_parity, "compare results with reference results"},
+    {"parity", rv__command_parity, "compare results with reference results", true},
     {"quantize", rv__command_quantize, "write a model as one smaller file"},
     {"schema", rv__command_schema, "print the JSON schema of a model"},
     {"version", version, "print the version"},
@@ -63,8 +65,11 @@ int main(int argc, char **argv)
     if (strcmp(name, "--version") == 0)
         name = "version";
     for (int i = 0; i < COMMANDS; i++) {
-        if (strcmp(name, commands[i].name) == 0)
-            return commands[i].run(argc - 1, argv + 1);
+        if (strcmp(name, commands[i].name) != 0)
+            continue;
+        if (commands[i].computes)
+            rv__process_calm(argv);
+        return commands[i].run(argc - 1, argv + 1);
     }
     if (*name)
         fprintf(stderr, "reverie: there is no command \"%s\"\n", name);

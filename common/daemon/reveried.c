@@ -6,12 +6,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "base/process.h"
 #include "daemon/listen.h"
 #include "daemon/server.h"
 #include "job/context.h"
@@ -79,17 +79,6 @@ static int fail(const char *what, const char *why)
 {
     fprintf(stderr, "reveried: %s%s%s\n", what, *what && *why ? ": " : "", why);
     return 1;
-}
-
-/* Libraries read these before main: a barrier that spins and kernels for another processor cost more than they give.
- * The program starts itself again when they are not as they should be. */
-static void fix_environment(char **argv)
-{
-    const char *policy = getenv("OMP_WAIT_POLICY");
-    bool is_right = policy && strcasecmp(policy, "passive") == 0 && !getenv("OPENBLAS_CORETYPE");
-    if (is_right || setenv("OMP_WAIT_POLICY", "passive", 1) != 0 || unsetenv("OPENBLAS_CORETYPE") != 0)
-        return;
-    execv("/proc/self/exe", argv);
 }
 
 /* -1: go on; else the exit status. */
@@ -179,7 +168,7 @@ static int serve(daemon_state *d)
 
 int main(int argc, char **argv)
 {
-    fix_environment(argv);
+    rv__process_calm(argv);
     signal(SIGPIPE, SIG_IGN);
     prctl(PR_SET_DUMPABLE, 0); /* prompts and keys do not belong into core files */
     daemon_state d = {.log_level = RV_LOG_INFO, .grace_s = 30};

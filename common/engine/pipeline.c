@@ -189,6 +189,14 @@ static rv_status check_request(const rv__pipeline *p, const rv__picture_request 
     return RV_OK;
 }
 
+/* Tokens per text encoder: never more than a small model's CLIP has positions. */
+static size_t sequence_of(const job *j)
+{
+    size_t most = j->p->sequence, asked = j->r->sequence;
+
+    return asked && (asked < most || most == RV__TEXT_LENGTH) ? asked : most;
+}
+
 /* Texts in the order of the batch: with guidance the negative one first. */
 static rv_status encode_texts(job *j, rv_error *err)
 {
@@ -200,8 +208,7 @@ static rv_status encode_texts(job *j, rv_error *err)
     rv_status                  status;
 
     status = rv__prompt_cache_get(j->p->prompts, j->p->text, prompts + skip, j->rows,
-                                  r->sequence ? r->sequence : j->p->sequence, embeds, r->hooks.cancelled,
-                                  r->hooks.user, err);
+                                  sequence_of(j), embeds, r->hooks.cancelled, r->hooks.user, err);
     if (status != RV_OK)
         return status;
     for (size_t i = 0; i < j->rows; i++) {
