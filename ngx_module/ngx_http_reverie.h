@@ -51,6 +51,7 @@ typedef struct {
 
 typedef struct {
     ngx_str_t                  results_uri;  /* of the results location */
+    ngx_array_t                names;        /* of ngx_str_t, lower case */
 } ngx_http_reverie_srv_conf_t;
 
 

@@ -419,22 +419,21 @@ ngx_http_reverie_results_prefix(ngx_http_request_t *r, ngx_str_t *prefix)
 static ngx_uint_t
 ngx_http_reverie_is_our_host(ngx_http_request_t *r)
 {
-    ngx_str_t                  *host;
-    ngx_uint_t                  i;
-    ngx_http_server_name_t     *name;
-    ngx_http_core_srv_conf_t   *cscf;
+    ngx_str_t                    *host, *name;
+    ngx_uint_t                    i;
+    ngx_http_reverie_srv_conf_t  *scf;
 
     host = &r->headers_in.server;
 
-    cscf = ngx_http_get_module_srv_conf(r, ngx_http_core_module);
-    name = cscf->server_names.elts;
+    scf = ngx_http_get_module_srv_conf(r, ngx_http_reverie_module);
+    name = scf->names.elts;
 
-    for (i = 0; host->len && i < cscf->server_names.nelts; i++) {
+    for (i = 0; host->len && i < scf->names.nelts; i++) {
 
         /* the host is in lower case and checked by nginx */
 
-        if (name[i].name.len == host->len
-            && ngx_memcmp(name[i].name.data, host->data, host->len) == 0)
+        if (name[i].len == host->len
+            && ngx_memcmp(name[i].data, host->data, host->len) == 0)
         {
             return 1;
         }

@@ -12,6 +12,8 @@ static ngx_int_t ngx_http_reverie_preconfiguration(ngx_conf_t *cf);
 static ngx_int_t ngx_http_reverie_postconfiguration(ngx_conf_t *cf);
 static void *ngx_http_reverie_create_main_conf(ngx_conf_t *cf);
 static void *ngx_http_reverie_create_srv_conf(ngx_conf_t *cf);
+static char *ngx_http_reverie_merge_srv_conf(ngx_conf_t *cf, void *parent,
+    void *child);
 static void *ngx_http_reverie_create_loc_conf(ngx_conf_t *cf);
 static char *ngx_http_reverie_merge_loc_conf(ngx_conf_t *cf, void *parent,
     void *child);
@@ -183,7 +185,7 @@ static ngx_http_module_t  ngx_http_reverie_module_ctx = {
     NULL,                                  /* init main configuration */
 
     ngx_http_reverie_create_srv_conf,      /* create server configuration */
-    NULL,                                  /* merge server configuration */
+    ngx_http_reverie_merge_srv_conf,       /* merge server configuration */
 
     ngx_http_reverie_create_loc_conf,      /* create location configuration */
     ngx_http_reverie_merge_loc_conf        /* merge location configuration */
@@ -297,6 +299,40 @@ static void *
 ngx_http_reverie_create_srv_conf(ngx_conf_t *cf)
 {
     return ngx_pcalloc(cf->pool, sizeof(ngx_http_reverie_srv_conf_t));
+}
+
+
+/* Core's list of names is gone when the configuration has been read. */
+
+static char *
+ngx_http_reverie_merge_srv_conf(ngx_conf_t *cf, void *parent, void *child)
+{
+    ngx_http_reverie_srv_conf_t  *conf = child;
+
+    ngx_str_t                 *copy;
+    ngx_uint_t                 i;
+    ngx_http_server_name_t    *name;
+    ngx_http_core_srv_conf_t  *cscf;
+
+    cscf = ngx_http_conf_get_module_srv_conf(cf, ngx_http_core_module);
+    name = cscf->server_names.elts;
+
+    if (ngx_array_init(&conf->names, cf->pool, 4, sizeof(ngx_str_t)) != NGX_OK)
+    {
+        return NGX_CONF_ERROR;
+    }
+
+    for (i = 0; i < cscf->server_names.nelts; i++) {
+
+        copy = ngx_array_push(&conf->names);
+        if (copy == NULL) {
+            return NGX_CONF_ERROR;
+        }
+
+        *copy = name[i].name;
+    }
+
+    return NGX_CONF_OK;
 }
 
 
