@@ -1,0 +1,188 @@
+"""Directives: what is accepted, what is refused with which words, and how values are inherited."""
+import os
+import re
+import subprocess
+import unittest
+
+from harness import CARDS, MODULE, Nginx, ServerCase, SOURCE, task
+
+WHERE_ALL = ("daemon", "executor", "model_cards", "models", "strict", "max_tasks", "max_steps", "queue",
+             "sync_timeout", "ignore_client_abort", "results_dir", "results_url", "results_ttl")
+
+
+class Checks(unittest.TestCase):
+    def check(self, **pieces):
+        server = Nginx(**pieces)
+        self.addCleanup(server.stop)
+        return server.check()
+
+    def accepts(self, **pieces):
+        works, text = self.check(**pieces)
+        self.assertTrue(works, text)
+
+    def refuses(self, words, **pieces):
+        works, text = self.check(**pieces)
+        self.assertFalse(works, text)
+        self.assertIn(words, text)
+
+    def test_values(self):
+        for line in ("reverie_daemon unix:/run/x.sock;", "reverie_daemon http://127.0.0.1:9000;",
+                     "reverie_daemon off;", "reverie_executor auto;", "reverie_executor stub;",
+                     "reverie_executor stub delay=10ms;", "reverie_model_cards {cards} {cards};",
+                     "reverie_models runware:97@3 'hidream-*' *;", "reverie_strict off;", "reverie_max_tasks 1;",
+                     "reverie_max_tasks 1000;", "reverie_max_steps 1;", "reverie_queue 100000;",
+                     "reverie_sync_timeout 10m;", "reverie_ignore_client_abort on;", "reverie_results_dir r;",
+                     "reverie_results_url https://$host/p/;", "reverie_results_ttl 30d;"):
+            with self.subTest(line):
+                self.accepts(generate=line)
+
+    def test_refusals(self):
+        for line, words in (
+                ("reverie_daemon /run/x.sock;", 'invalid address "/run/x.sock", it must be unix:PATH'),
+                ("reverie_daemon unix:;", "invalid address"),
+                ("reverie_daemon off; reverie_daemon off;", "is duplicate"),
+                ("reverie_executor gpu;", 'invalid executor "gpu"'),
+                ("reverie_executor auto delay=1s;", "invalid executor"),
+                ("reverie_executor stub delay=2m;", "at most one minute"),
+                ("reverie_executor stub delay=x;", "invalid delay"),
+                ("reverie_executor stub wait=1;", 'invalid parameter "wait=1"'),
+                ("reverie_executor stub; reverie_executor stub;", "is duplicate"),
+                ("reverie_model_cards /nowhere;", "/nowhere"),
+                ("reverie_models 'a b';", 'invalid model "a b"'),
+                ("reverie_models ''; ", "invalid model"),
+                ("reverie_models a; reverie_models b;", "is duplicate"),
+                ("reverie_strict maybe;", 'it must be "on" or "off"'),
+                ("reverie_max_tasks 0;", "value must be between 1 and 1000"),
+                ("reverie_max_tasks 1001;", "value must be between 1 and 1000"),
+                ("reverie_max_steps 0;", "value must be between 1 and 1000000"),
+                ("reverie_max_steps x;", "invalid number"),
+                ("reverie_queue 0;", "value must be between 1 and 100000"),
+                ("reverie_sync_timeout x;", "invalid value"),
+                ("reverie_ignore_client_abort 1;", 'it must be "on" or "off"'),
+                ("reverie_results_dir a; reverie_results_dir b;", "is duplicate"),
+                ("reverie_results_url a; reverie_results_url b;", "is duplicate"),
+                ("reverie_results_ttl x;", "invalid value"),
+                ("reverie_no_such_thing on;", "unknown directive")):
+            with self.subTest(line):
+                self.refuses(words, generate=line)
+
+    def test_handlers(self):
+        self.refuses('invalid protocol "smtp"', locations="location /x { reverie smtp; }")
+        self.refuses("has another handler already", generate="reverie_health;")
+        self.refuses("has another handler already", generate="reverie runware;")
+        self.refuses("has another handler already", locations="location /x/ { reverie_health; reverie_results; }")
+        self.refuses("has another handler already",
+                     locations="location /x/ { proxy_pass http://127.0.0.1:1; reverie runware; }")
+        self.refuses("is not allowed here", server="reverie runware;")
+        for place in ("= /y/", "/y", "~ ^/y/"):
+            self.refuses('must be in a prefix location that ends in "/"',
+                         locations=f"location {place} {{ reverie_results; }}")
+
+    def test_nowhere_to_store(self):
+        other = "server { listen 127.0.0.1:%d; location /g { reverie runware; %s } }"
+        self.refuses("has no place for pictures asked for by URL", http="reverie_executor stub;" + other % (1, ""))
+        self.accepts(http="reverie_executor stub;" + other % (1, "reverie_results_url http://x/;"))
+
+    def test_results_without_a_folder(self):
+        template = Nginx.template.replace("reverie_results_dir {results};", "")
+        self.refuses('needs "reverie_results_dir"', template=template)
+
+    def test_messages_say_where(self):
+        works, text = self.check(generate="reverie_model_cards /nowhere;")
+        self.assertRegex(text, r"nginx\.conf:\d+ cannot be used")
+
+    def test_a_broken_card(self):
+        server = Nginx(generate="reverie_model_cards {dir}/bad.json;")
+        self.addCleanup(server.stop)
+        with open(os.path.join(server.folder, "bad.json"), "w") as f:
+            f.write('{"id": 3')
+        works, text = server.check()
+        self.assertFalse(works)
+        self.assertIn("bad.json", text)
+
+    def test_no_http_block(self):
+        server = Nginx(template="load_module {module}; error_log {dir}/error.log; pid {dir}/pid; events {{ }}")
+        self.addCleanup(server.stop)
+        works, text = server.check()
+        self.assertTrue(works, text)
+
+    def test_the_examples(self):
+        """config/nginx as it is shipped, with the names of this machine."""
+        with open(os.path.join(SOURCE, "config/nginx/nginx.conf")) as f:
+            text = f.read()
+        for old, new in (("modules/ngx_http_reverie_module.so", MODULE), ("user www-data;", "user root;"),
+                         ("include mime.types", "include /etc/nginx/mime.types"), ("listen 80", "listen 127.0.0.1:8"),
+                         ("/usr/share/reverie/models", CARDS),
+                         ("include reverie.conf", f"include {SOURCE}/config/nginx/reverie.conf")):
+            self.assertIn(old, text)
+            text = text.replace(old, new)
+        if os.getuid() != 0:
+            text = text.replace("user root;", "")
+        server = Nginx()
+        self.addCleanup(server.stop)
+        server.check()
+        with open(os.path.join(server.folder, "nginx.conf"), "w") as f:
+            f.write(text.replace("events {", f"pid {server.folder}/pid; events {{"))
+        run = subprocess.run(server.command("-t"), capture_output=True, text=True)
+        self.assertEqual(run.returncode, 0, run.stderr)
+
+    def test_documented(self):
+        """Every directive has its own section in the module's README, and the README knows no others."""
+        with open(os.path.join(SOURCE, "ngx_module/ngx_http_reverie_module.c")) as f:
+            real = set(re.findall(r'ngx_string\("(reverie\w*)"\),\n\s+NGX_HTTP', f.read()))
+        with open(os.path.join(SOURCE, "ngx_module/README.md")) as f:
+            told = set(re.findall(r"^### (reverie\w*)", f.read(), re.M))
+        self.assertEqual(real, told)
+        self.assertEqual({f"reverie_{name}" for name in WHERE_ALL} | {"reverie", "reverie_results", "reverie_health"},
+                         real)
+
+
+class Inheritance(ServerCase):
+    """http, server, location: the nearest value counts; a child's list replaces its parent's."""
+
+    options = {
+        "http": "reverie_executor stub; reverie_max_tasks 3; reverie_models nobody:1@1; reverie_strict off;"
+                "reverie_max_steps 5;",
+        "server": "reverie_max_tasks 2; reverie_models runware:97@3;",
+        "locations": """
+            location = /own { reverie runware; reverie_max_tasks 1; reverie_models runware:97@1; reverie_strict on;
+                              reverie_max_steps 2; }
+            location /outer/ {
+                reverie_max_tasks 1;
+                location = /outer/inner { reverie runware; reverie_strict on; }
+            }
+        """}
+
+    def status(self, path, *tasks):
+        return self.server.generate(*tasks, path=path).status
+
+    def test_max_tasks(self):
+        full = dict(model="runware:97@1")
+        self.assertEqual(self.status("/generate", task(), task()), 200)
+        self.assertEqual(self.status("/generate", task(), task(), task()), 400)
+        self.assertEqual(self.status("/own", task(**full)), 200)
+        self.assertEqual(self.status("/own", task(**full), task(**full)), 400)
+        self.assertEqual(self.status("/outer/inner", task()), 200)
+        self.assertEqual(self.status("/outer/inner", task(), task()), 400)
+
+    def test_models(self):
+        self.assertEqual(self.status("/generate", task()), 200)
+        self.assertEqual(self.status("/generate", task(model="runware:97@1")), 404)
+        self.assertEqual(self.status("/own", task(model="runware:97@1")), 200)
+        self.assertEqual(self.status("/own", task()), 404)
+        self.assertEqual(self.status("/outer/inner", task()), 200)
+
+    def test_strict(self):
+        self.assertEqual(self.status("/generate", task(colour=1)), 200)
+        self.assertEqual(self.status("/own", task(colour=1, model="runware:97@1")), 400)
+        self.assertEqual(self.status("/outer/inner", task(colour=1)), 400)
+
+    def test_max_steps(self):
+        self.assertEqual(self.status("/generate", task(steps=5)), 200)
+        self.assertEqual(self.status("/generate", task(steps=6)), 400)
+        self.assertEqual(self.status("/own", task(steps=3, model="runware:97@1")), 400)
+        self.assertEqual(self.status("/outer/inner", task(steps=5)), 200)
+
+
+if __name__ == "__main__":
+    unittest.main()
