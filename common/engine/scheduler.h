@@ -11,9 +11,17 @@
 #include "base/status.h"
 
 typedef enum rv__sampler {
-    RV_SAMPLER_EULER, /* FlowMatchEulerDiscreteScheduler                    */
-    RV_SAMPLER_LCM,   /* FlowMatchLCMScheduler: fresh noise at every step   */
-    RV_SAMPLER_UNIPC  /* UniPCMultistepScheduler with flow sigmas, order 1..3 */
+    RV_SAMPLER_EULER,           /* FlowMatchEulerDiscreteScheduler                                      */
+    RV_SAMPLER_LCM,             /* FlowMatchLCMScheduler: the picture seen, with fresh noise, each step */
+    RV_SAMPLER_UNIPC,           /* UniPCMultistepScheduler with flow sigmas, order 1..3                 */
+    RV_SAMPLER_DPM,             /* DPM-Solver++ multistep (midpoint), order 1..3; stochastic: its SDE form, order 1..2 */
+    RV_SAMPLER_DEIS,            /* DEIS, order 2                                                        */
+    RV_SAMPLER_EULER_ANCESTRAL, /* Euler with fresh noise, rectified flow form                          */
+    RV_SAMPLER_HEUN,            /* two calls per step: the mean of both ends                            */
+    RV_SAMPLER_DPM2,            /* two calls per step: the slope in the middle                          */
+    RV_SAMPLER_DPM2_ANCESTRAL,
+    RV_SAMPLER_LMS,  /* linear multistep, order 4, exact for uneven steps */
+    RV_SAMPLER_IPNDM /* the same with the weights of even steps           */
 } rv__sampler;
 
 /* How the sigmas are spread between the first and the last one. */
@@ -29,10 +37,10 @@ typedef struct rv__scheduler_config {
     rv__spacing spacing;
     double      shift;           /* flow shift, > 0; 1 is none                                      */
     int         train_timesteps; /* 1000                                                            */
-    int         order;           /* UniPC: 1..3                                                     */
+    int         order;           /* UniPC, DPM: 1..3; others 1                                      */
     bool        bh1;             /* UniPC: B(h) = h instead of expm1(h)                             */
     bool        lower_order_final;
-    bool        stochastic;      /* Euler: x0 and fresh noise instead of the straight step          */
+    bool        stochastic;      /* Euler: x0 and fresh noise instead of the straight step; DPM: SDE */
     double      shift_terminal;  /* stretch so that the last sigma is this; 0: off                  */
 } rv__scheduler_config;
 

@@ -4,8 +4,39 @@
 
 #include "scheduler.h"
 
-/* Fills sigmas[0 .. steps] (the last is 0) and timesteps[0 .. steps - 1] for a checked configuration.  Sigmas are
- * rounded to float, as the reference keeps them. */
-void rv__scheduler_sigmas(const rv__scheduler_config *c, int steps, double *sigmas, double *timesteps);
+#define RV_SCHEDULER_HISTORY 4 /* most values a sampler remembers */
+
+struct rv__scheduler {
+    rv__scheduler_config config;
+    int                  steps, calls;
+    size_t               n;
+    double              *levels;            /* sigma before each step, steps + 1; the last is 0 */
+    double              *sigmas, *timesteps; /* of each call                                     */
+    int                  expected;          /* the next call; -1 before the first               */
+
+    /* Pictures, noises or directions seen at earlier calls, newest first; what they are is the sampler's affair. */
+    float *seen[RV_SCHEDULER_HISTORY];
+    float *start;      /* where the running step began                    */
+    int    known;      /* how many of `seen` count                        */
+    int    last_order; /* UniPC: of the prediction before                 */
+};
+
+/* Fills levels[0 .. steps] (the last is 0) for a checked configuration, rounded to float as the reference keeps them,
+ * and the timestep of each of the first `steps`. */
+void rv__scheduler_sigmas(const rv__scheduler_config *c, int steps, double *levels, double *timesteps);
+
+/* log(alpha / sigma): the natural time of exponential integrators; infinite at 0. */
+double rv__half_log_snr(double sigma);
+
+/* Forgets the oldest of `seen`: [0] is free to be written, [1] is the newest known. */
+void rv__scheduler_push(rv__scheduler *s);
+
+/* One call each; x is updated in place. */
+void rv__scheduler_unipc(rv__scheduler *s, int call, const float *v, float *x);
+void rv__scheduler_dpm(rv__scheduler *s, int call, const float *v, float *x, const float *noise);
+void rv__scheduler_deis(rv__scheduler *s, int call, const float *v, float *x);
+void rv__scheduler_adams(rv__scheduler *s, int call, const float *v, float *x);
+void rv__scheduler_two_stage(rv__scheduler *s, int call, const float *v, float *x, const float *noise);
+void rv__scheduler_ancestral(const rv__scheduler *s, double from, double to, float *x, const float *noise);
 
 #endif

@@ -122,23 +122,38 @@ static void unipc_sigmas(const rv__scheduler_config *c, int steps, double *sigma
     for (int i = 0; i < steps; i++)
         sigmas[i] = shifted(even(1.0, 1.0 / n, i, steps + 1), c->shift);
     respace(c, steps, sigmas);
-    if (fabs(sigmas[0] - 1.0) < 1e-6)
-        sigmas[0] -= 1e-6; /* log(1 - sigma) must stay finite */
 }
 
-void rv__scheduler_sigmas(const rv__scheduler_config *c, int steps, double *sigmas, double *timesteps)
+/* DPM-Solver and DEIS: even in the signal, not in the noise. */
+static void dpm_sigmas(const rv__scheduler_config *c, int steps, double *sigmas)
 {
+    for (int i = 0; i < steps; i++)
+        sigmas[i] = shifted(1.0 - even(1.0, 1.0 / c->train_timesteps, steps - i, steps + 1), c->shift);
+    respace(c, steps, sigmas);
+}
+
+/* Samplers that work with log((1 - sigma) / sigma); theirs are also the timesteps that are cut to whole numbers. */
+static bool is_logarithmic(rv__sampler sampler)
+{
+    return sampler == RV_SAMPLER_UNIPC || sampler == RV_SAMPLER_DPM || sampler == RV_SAMPLER_DEIS;
+}
+
+void rv__scheduler_sigmas(const rv__scheduler_config *c, int steps, double *levels, double *timesteps)
+{
+    bool logarithmic = is_logarithmic(c->sampler);
     if (c->sampler == RV_SAMPLER_UNIPC)
-        unipc_sigmas(c, steps, sigmas);
+        unipc_sigmas(c, steps, levels);
+    else if (logarithmic)
+        dpm_sigmas(c, steps, levels);
     else
-        flow_match_sigmas(c, steps, sigmas);
+        flow_match_sigmas(c, steps, levels);
     for (int i = 0; i < steps; i++) {
-        timesteps[i] = sigmas[i] * c->train_timesteps;
-        sigmas[i] = (float)sigmas[i];
-        if (c->sampler == RV_SAMPLER_UNIPC)
-            timesteps[i] = trunc(timesteps[i]);
-        else
-            timesteps[i] = (float)sigmas[i] * (float)c->train_timesteps;
+        if (logarithmic && levels[i] > 1.0 - 1e-6)
+            levels[i] = 1.0 - 1e-6; /* the logarithm must stay finite */
+        timesteps[i] = trunc(levels[i] * c->train_timesteps);
+        levels[i] = (float)levels[i];
+        if (!logarithmic)
+            timesteps[i] = (float)levels[i] * (float)c->train_timesteps;
     }
-    sigmas[steps] = 0.0;
+    levels[steps] = 0.0;
 }

@@ -1,6 +1,9 @@
 /* Schedulers against published sigma lists and toy trajectories (design figures made with diffusers), the names of
  * requests, and refusals. */
+#include "engine/rng.h"
 #include "engine/scheduler.h"
+#include "request/rules.h"
+#include "request/table.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -101,7 +104,9 @@ static void toy_trajectories(void **state)
         rv__scheduler_config c = config(RV_SAMPLER_UNIPC, 3.0, order);
         check_toy(&c, unipc[order - 1]);
     }
-    rv__scheduler_config c = config(RV_SAMPLER_EULER, 3.0, 1);
+    rv__scheduler_config c = config(RV_SAMPLER_DPM, 3.0, 2);
+    check_toy(&c, (const double[]){.959939, .901874, .808561, .644848, .337697, -.057385});
+    c = config(RV_SAMPLER_EULER, 3.0, 1);
     check_toy(&c, (const double[]){.950853, .874320, .742178, .484867, -.015914, -.015638});
 }
 
@@ -111,18 +116,19 @@ static void straight_flows(void **state)
 {
     (void)state;
     static const int steps[] = {1, 2, 3, 4, 7, 28, 50, 1000};
-    for (int sampler = RV_SAMPLER_EULER; sampler <= RV_SAMPLER_UNIPC; sampler++) {
+    for (int sampler = RV_SAMPLER_EULER; sampler <= RV_SAMPLER_IPNDM; sampler++) {
         for (int order = 1; order <= 3; order++) {
             for (int spacing = RV_SPACING_UNIFORM; spacing <= RV_SPACING_BETA; spacing++) {
                 rv__scheduler_config c = config((rv__sampler)sampler, 3.0, order);
                 c.spacing = (rv__spacing)spacing;
                 c.bh1 = order == 2;
                 c.lower_order_final = order != 3;
+                c.stochastic = sampler == RV_SAMPLER_DPM && order == 1;
                 for (size_t k = 0; k < sizeof steps / sizeof *steps; k++) {
                     rv__scheduler *s;
                     assert_int_equal(rv__scheduler_new(&c, steps[k], 2, &s, NULL), RV_OK);
                     float x[2] = {1.7f, -0.3f}, noise[2] = {0.4f, 1.1f};
-                    for (int i = 0; i < steps[k]; i++) {
+                    for (int i = 0; i < rv__scheduler_calls(s); i++) {
                         double sigma = rv__scheduler_sigma(s, i);
                         float v[2];
                         for (int e = 0; e < 2; e++)
@@ -134,6 +140,96 @@ static void straight_flows(void **state)
                     rv__scheduler_free(s);
                 }
             }
+        }
+    }
+}
+
+static double toy(double x, double sigma)
+{
+    return sin(3.0 * x) + sigma - 0.5 * x;
+}
+
+/* Where the toy flow from x = 1 at this sigma really ends. */
+static double exact_end(double sigma)
+{
+    double x = 1.0, h = -sigma / 20000;
+    for (int i = 0; i < 20000; i++, sigma += h) {
+        double a = toy(x, sigma), b = toy(x + 0.5 * h * a, sigma + 0.5 * h);
+        double c = toy(x + 0.5 * h * b, sigma + 0.5 * h), d = toy(x + h * c, sigma + h);
+        x += h * (a + 2.0 * b + 2.0 * c + d) / 6.0;
+    }
+    return x;
+}
+
+/* Distance from the exact end. */
+static double toy_error(const rv__scheduler_config *c, int steps)
+{
+    rv__scheduler *s;
+    assert_int_equal(rv__scheduler_new(c, steps, 1, &s, NULL), RV_OK);
+    int begin = rv__scheduler_begin(s, 0.9); /* next to sigma 1 logarithms are too steep for any order to show */
+    double end = exact_end(rv__scheduler_sigma(s, begin));
+    float x = 1.0f;
+    for (int i = begin; i < rv__scheduler_calls(s); i++) {
+        float v = (float)toy(x, rv__scheduler_sigma(s, i));
+        assert_int_equal(rv__scheduler_step(s, i, &v, &x, NULL, NULL, NULL), RV_OK);
+    }
+    rv__scheduler_free(s);
+    return fabs(x - end);
+}
+
+/* Eight times the steps: an eighth of the error for methods of first order, much less for the others. */
+static void methods_converge(void **state)
+{
+    (void)state;
+    static const struct {
+        rv__sampler sampler;
+        int         order;
+        double      gain;
+    } rows[] = {
+        {RV_SAMPLER_EULER, 1, 7.0}, {RV_SAMPLER_UNIPC, 2, 16.0}, {RV_SAMPLER_UNIPC, 3, 16.0}, {RV_SAMPLER_DPM, 1, 7.0},
+        {RV_SAMPLER_DPM, 2, 16.0},   {RV_SAMPLER_DPM, 3, 16.0},   {RV_SAMPLER_DEIS, 1, 16.0},  {RV_SAMPLER_HEUN, 1, 16.0},
+        {RV_SAMPLER_DPM2, 1, 16.0},  {RV_SAMPLER_LMS, 1, 16.0},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        rv__scheduler_config c = config(rows[i].sampler, 1.0, rows[i].order);
+        double coarse = toy_error(&c, 20), fine = toy_error(&c, 160);
+        if (!(coarse / fine >= rows[i].gain))
+            fail_msg("row %zu: errors %g and %g", i, coarse, fine);
+    }
+}
+
+/* Data that is normal with deviation 0.5 has a known flow; whatever the sampler does with noise, what comes out must
+ * have that deviation. */
+static void noise_keeps_the_distribution(void **state)
+{
+    (void)state;
+    enum { N = 20000 };
+    static float x[N], v[N], noise[N];
+    for (int sampler = RV_SAMPLER_EULER; sampler <= RV_SAMPLER_IPNDM; sampler++) {
+        if (sampler == RV_SAMPLER_LCM) /* goes to the mean picture and back: that narrows, by design */
+            continue;
+        for (int sde = 0; sde <= (sampler == RV_SAMPLER_DPM); sde++) {
+            rv__scheduler_config c = config((rv__sampler)sampler, 1.0, 2);
+            c.stochastic = sde;
+            rv__scheduler *s;
+            assert_int_equal(rv__scheduler_new(&c, 100, N, &s, NULL), RV_OK);
+            rv__rng r;
+            rv__rng_seed(&r, 7);
+            rv__rng_normal(&r, x, N);
+            for (int i = 0; i < rv__scheduler_calls(s); i++) {
+                double sigma = rv__scheduler_sigma(s, i), data = 0.25 * (1.0 - sigma);
+                double slope = (sigma - data) / (data * (1.0 - sigma) + sigma * sigma);
+                for (int k = 0; k < N; k++)
+                    v[k] = (float)(slope * x[k]);
+                rv__rng_normal(&r, noise, N);
+                assert_int_equal(rv__scheduler_step(s, i, v, x, noise, NULL, NULL), RV_OK);
+            }
+            double square = 0;
+            for (int k = 0; k < N; k++)
+                square += (double)x[k] * x[k];
+            if (!(fabs(sqrt(square / N) - 0.5) < 0.02))
+                fail_msg("sampler %d: deviation %f", sampler, sqrt(square / N));
+            rv__scheduler_free(s);
         }
     }
 }
@@ -170,6 +266,7 @@ static void refuses_misuse(void **state)
     assert_int_equal(rv__scheduler_new(&c, 0, 1, &s, &err), RV_VALIDATION);
     assert_int_equal(rv__scheduler_new(&c, RV_SCHEDULER_MAX_STEPS + 1, 1, &s, &err), RV_VALIDATION);
     assert_int_equal(rv__scheduler_new(&c, 4, 1, &s, &err), RV_OK);
+    assert_null(rv__scheduler_corrected(s));
     float v = 0, x = 0, noise = 0;
     assert_true(rv__scheduler_needs_noise(s));
     assert_int_equal(rv__scheduler_step(s, 0, &v, &x, NULL, NULL, &err), RV_MISUSE);
@@ -269,10 +366,39 @@ static void names_of_requests(void **state)
     assert_string_equal(rv__scheduler_canonical("", NULL, NULL), "Default");
     bool stochastic, works;
     assert_string_equal(rv__scheduler_canonical("euler A", &stochastic, &works), "Euler a");
-    assert_true(stochastic);
-    if (!works) {
-        assert_int_equal(rv__scheduler_config_named("Euler a", &model, &c, &err), RV_UNSUPPORTED);
-        assert_string_equal(err.code, "unsupportedScheduler");
+    assert_true(stochastic && works);
+    assert_string_equal(rv__scheduler_canonical("TCDScheduler", &stochastic, &works), "TCDScheduler");
+    assert_false(works);
+    assert_int_equal(rv__scheduler_config_named("TCDScheduler", &model, &c, &err), RV_UNSUPPORTED);
+    assert_string_equal(err.code, "unsupportedScheduler");
+    assert_non_null(strstr(err.message, "\"LCM\""));
+}
+
+/* The names requests may have and those known here are the same; what works makes a scheduler that needs noise if its
+ * name says so, and what does not names one that does. */
+static void agrees_with_the_request_table(void **state)
+{
+    (void)state;
+    rv__scheduler_config model = config(RV_SAMPLER_EULER, 3.0, 1), c;
+    for (const rv__word *w = rv__scheduler_words; w->word; w++) {
+        bool stochastic, works;
+        rv_error err = {0};
+        rv__scheduler *s;
+        assert_string_equal(rv__scheduler_canonical(w->word, &stochastic, &works), w->word);
+        if (rv__scheduler_is_stochastic(w->word))
+            assert_true(stochastic);
+        rv_status status = rv__scheduler_config_named(w->word, &model, &c, &err);
+        assert_int_equal(status, works ? RV_OK : RV_UNSUPPORTED);
+        if (!works) {
+            char *nearest = strrchr(err.message, '"');
+            *nearest = '\0';
+            nearest = strrchr(err.message, '"') + 1;
+            assert_int_equal(rv__scheduler_config_named(nearest, &model, &c, &err), RV_OK);
+            continue;
+        }
+        assert_int_equal(rv__scheduler_new(&c, 5, 4, &s, &err), RV_OK);
+        assert_int_equal(rv__scheduler_needs_noise(s), stochastic);
+        rv__scheduler_free(s);
     }
 }
 
@@ -282,6 +408,8 @@ int main(void)
         cmocka_unit_test(sigmas_of_the_models), cmocka_unit_test(spacings),       cmocka_unit_test(toy_trajectories),
         cmocka_unit_test(straight_flows),       cmocka_unit_test(image_to_image), cmocka_unit_test(refuses_misuse),
         cmocka_unit_test(reads_configurations), cmocka_unit_test(names_of_requests),
+        cmocka_unit_test(methods_converge),     cmocka_unit_test(noise_keeps_the_distribution),
+        cmocka_unit_test(agrees_with_the_request_table),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
