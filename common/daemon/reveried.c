@@ -24,6 +24,7 @@ static const char usage_text[] =
     "  --models DIR       folder with model cards; may be given several times\n"
     "  --model PATH       model card, weights folder or GGUF file; may be given several times\n"
     "  --results-url URL  prefix of picture URLs, unless a request brings its own\n"
+    "  --results-ttl N    seconds a stored picture lives unless the task says otherwise (default 604800)\n"
     "  --executor NAME    auto or stub (stub paints pictures without a model)\n"
     "  --stub-ms N        how long the stub takes per step, milliseconds\n"
     "  --threads N        threads of the engine (default: cores - 1)\n"
@@ -37,7 +38,7 @@ enum { OPT_SOCKET = 256, OPT_STATE, OPT_PRELOAD, OPT_GRACE, OPT_HELP, OPT_VERSIO
 
 /* Options that are settings of the library, by OPT_SETTING + index. */
 static const char *const settings[] = {"models",  "model", "results_url", "executor", "stub_ms",
-                                       "threads", "queue", "max_steps"};
+                                       "threads", "queue", "max_steps", "results_ttl"};
 
 static const struct option options[] = {
     {"socket", required_argument, NULL, OPT_SOCKET},
@@ -54,6 +55,7 @@ static const struct option options[] = {
     {"threads", required_argument, NULL, OPT_SETTING + 5},
     {"queue", required_argument, NULL, OPT_SETTING + 6},
     {"max-steps", required_argument, NULL, OPT_SETTING + 7},
+    {"results-ttl", required_argument, NULL, OPT_SETTING + 8},
     {0}};
 
 typedef struct daemon_state {

@@ -1,5 +1,6 @@
 /* The built-in engine as an executor: reads a normalised task, runs the pipeline, delivers pictures.
  * Must never ignore a parameter: what the engine cannot do yet is refused by name. */
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -13,6 +14,7 @@ typedef struct engine {
     char         *path;     /* of the open model */
     rv__weights  *weights;
     rv__pipeline *pipeline;
+    atomic_bool   is_loaded; /* a pipeline is open; for other threads */
 } engine;
 
 /* ---- what can be done --------------------------------------------------------------------------------------- */
@@ -103,6 +105,7 @@ static void close_model(engine *e)
     e->pipeline = NULL;
     e->weights = NULL;
     e->path = NULL;
+    atomic_store(&e->is_loaded, false);
 }
 
 /* One model is open at a time; its weights are mapped, so that changing back is cheap. */
@@ -128,6 +131,7 @@ static rv_status open_model(engine *e, const rv__model *model, rv_error *err)
     e->path = path;
     if (status != RV_OK)
         close_model(e);
+    atomic_store(&e->is_loaded, status == RV_OK);
     return status;
 }
 
@@ -230,6 +234,16 @@ static rv_status engine_run(void *self, const rv_task *t, rv__port *port, rv_err
     return status;
 }
 
+static rv_status engine_load(void *self, const rv__model *model, rv_error *err)
+{
+    return open_model(self, model, err);
+}
+
+static bool engine_is_loaded(void *self)
+{
+    return atomic_load(&((engine *)self)->is_loaded);
+}
+
 static void engine_close(void *self)
 {
     engine *e = self;
@@ -243,12 +257,18 @@ static void engine_close(void *self)
 
 rv_status rv__engine_open(const rv__executor_options *o, const rv__executor **executor, void **self, rv_error *err)
 {
-    static const rv__executor methods = {.name = "engine", .workers = 1, .run = engine_run, .close = engine_close};
+    static const rv__executor methods = {.name = "engine",
+                                         .workers = 1,
+                                         .run = engine_run,
+                                         .close = engine_close,
+                                         .load = engine_load,
+                                         .is_loaded = engine_is_loaded};
     engine                   *e = rv__calloc(1, sizeof *e);
 
     if (!e)
         return rv__fail(err, RV_MEMORY, "out of memory");
     e->threads = o->threads;
+    atomic_init(&e->is_loaded, false);
     *executor = &methods;
     *self = e;
     return RV_OK;

@@ -12,6 +12,7 @@
 #include <strings.h>
 #include <unistd.h>
 
+#include "base/base64.h"
 #include "base/memory.h"
 #include "image/codec.h"
 
@@ -27,6 +28,8 @@ struct rv_image {
     void            *bytes; /* NULL for a picture made from pixels                            */
     size_t           len;
     rv__image_format format; /* of bytes                                                      */
+    char            *base64; /* a file that nobody needed yet; guarded by lock */
+    int64_t          max_pixels;
     char             uuid[64];
     uint64_t         seed;
     double           cost;
@@ -162,6 +165,55 @@ rv_status rv_image_from_bytes(const void *bytes, size_t len, rv_image **out, rv_
     return rv__image_from_bytes(bytes, len, RV_IMAGE_MAX_PIXELS, out, err);
 }
 
+rv_image *rv__image_from_base64(const char *text, int64_t max_pixels)
+{
+    rv_image *i = new_image();
+    if (i)
+        i->base64 = rv__strdup(text);
+    if (i && !i->base64) {
+        rv_image_unref(i);
+        return NULL;
+    }
+    if (i)
+        i->max_pixels = max_pixels;
+    return i;
+}
+
+/* Takes over the file of another picture that nobody else has. */
+static void take_file(rv_image *i, rv_image *from)
+{
+    i->bytes = from->bytes;
+    i->len = from->len;
+    i->format = from->format;
+    i->header = from->header;
+    from->bytes = NULL;
+}
+
+/* Decodes pending base64, once.  Every reader of bytes, format and header comes through here first; after it they
+ * never change, except that lack of memory is tried again. */
+static void settle(const rv_image *shared)
+{
+    rv_image *i = (rv_image *)shared;
+    pthread_mutex_lock(&i->lock);
+    size_t len = i->base64 ? strlen(i->base64) : 0, size = 0;
+    void  *bytes = i->base64 ? rv__alloc(len / 4 * 3 + 1) : NULL;
+    if (bytes) {
+        rv_image *file = NULL;
+        bool      is_text = rv__base64_decode(i->base64, len, bytes, &size);
+        rv_status s = is_text ? rv__image_from_bytes(bytes, size, i->max_pixels, &file, NULL) : RV_FORMAT;
+        if (s == RV_OK)
+            take_file(i, file);
+        if (s != RV_MEMORY) {
+            i->is_broken = s != RV_OK;
+            rv__free(i->base64);
+            i->base64 = NULL;
+        }
+        rv_image_unref(file);
+        rv__free(bytes);
+    }
+    pthread_mutex_unlock(&i->lock);
+}
+
 rv_image *rv__image_from_url(const char *url)
 {
     rv_image *i = new_image();
@@ -186,6 +238,7 @@ void rv_image_unref(rv_image *i)
     pthread_mutex_destroy(&i->lock);
     rv__free(i->pixels);
     rv__free(i->bytes);
+    rv__free(i->base64);
     rv__free(i->url);
     rv__free(i->recipe);
     rv__free(i);
@@ -225,11 +278,13 @@ char *rv_image_recipe(const rv_image *i)
 {
     if (i->recipe)
         return rv__strdup(i->recipe);
+    settle(i);
     return i->bytes ? rv__recipe_read(i->bytes, i->len) : NULL;
 }
 
 rv_image_info rv_image_facts(const rv_image *i)
 {
+    settle(i);
     return (rv_image_info){
         .uuid = i->uuid,
         .seed = i->seed,
@@ -249,10 +304,12 @@ static rv_status decode(rv_image *i, rv_error *err)
 {
     if (i->pixels)
         return RV_OK;
-    if (!i->bytes)
-        return rv__fail(err, RV_UNSUPPORTED, "the picture is known by its URL only");
+    if (i->base64)
+        return rv__fail(err, RV_MEMORY, "out of memory");
     if (i->is_broken)
         return rv__fail(err, RV_FORMAT, "the picture file is damaged");
+    if (!i->bytes)
+        return rv__fail(err, RV_UNSUPPORTED, "the picture is known by its URL only");
     uint8_t *pixels = rv__alloc(pixels_size(&i->header));
     if (!pixels)
         return rv__fail(err, RV_MEMORY, "out of memory");
@@ -268,6 +325,7 @@ static rv_status decode(rv_image *i, rv_error *err)
 
 static rv_status make_pixels(rv_image *i, rv_error *err)
 {
+    settle(i);
     pthread_mutex_lock(&i->lock);
     rv_status s = decode(i, err);
     pthread_mutex_unlock(&i->lock);
@@ -332,6 +390,7 @@ rv_status rv_image_encode(rv_image *i, const char *format, int quality, void **b
     if (f != RV__PNG && (quality < 20 || quality > 99))
         return rv__fail_code(err, RV_VALIDATION, "invalidOutputQuality", "outputQuality",
                              "the quality must be from 20 to 99");
+    settle(i);
     rv__buf out;
     rv__buf_init(&out, FILE_MAX);
     rv_status s = encode_with_recipe(i, f, quality, &out, err);

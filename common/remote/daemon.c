@@ -90,6 +90,15 @@ static rv_image *image_from_base64(const char *text, rv_error *err)
     return image;
 }
 
+/* Calls pass the item on; its picture is decoded only when somebody looks at it. */
+static rv_image *image_of_item(const char *url, const char *base64, const char *uri)
+{
+    if (url)
+        return rv__image_from_url(url);
+    const char *comma = base64 ? NULL : strchr(uri, ',');
+    return rv__image_from_base64(base64 ? base64 : comma ? comma + 1 : "", MAX_PIXELS);
+}
+
 static rv_image *image_from_item(const errand *e, const rv__value *item, rv_error *err)
 {
     const char *url = rv__json_get_string(item, "imageURL", NULL);
@@ -103,7 +112,7 @@ static rv_image *image_from_item(const errand *e, const rv__value *item, rv_erro
         rv__fail(err, RV_PROVIDER, "a picture by URL where its bytes were asked for");
         return NULL;
     }
-    rv_image *image = e->items ? rv__image_from_url(url ? url : "") : image_from_base64(base64, err);
+    rv_image *image = e->items ? image_of_item(url, base64, uri) : image_from_base64(base64, err);
     if (!image && err->status == RV_OK)
         rv__fail(err, RV_MEMORY, "out of memory");
     if (!image)
@@ -348,7 +357,7 @@ static rv_status daemon_start(void *self, const rv_task *task, rv__port *port, r
                         .headers = headers,
                         .body = body,
                         .body_len = len,
-                        .silence_s = SILENCE_S};
+                        .silence_s = d->unix_path ? SILENCE_S : 0}; /* other servers may not stream */
     rv_status s = rv__io_start(d->io, &q, &events, e, err);
     if (s != RV_OK)
         errand_free(e);

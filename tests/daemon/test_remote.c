@@ -227,6 +227,53 @@ static void calls_pass_items_on(void **state)
     fake_stop(&f);
 }
 
+typedef struct looked {
+    int width, pixels;
+} looked;
+
+static void look(void *user, rv_call *call, rv_job *job, const rv_event *e)
+{
+    looked *l = user;
+    if (e->kind != RV_EVENT_IMAGE)
+        return;
+    l->width = rv_image_facts(rv_job_image(job, 0)).width;
+    l->pixels = rv_image_pixels(rv_job_image(job, 0)) != NULL;
+}
+
+/* Items carry their picture along; it is decoded when somebody looks, and may be nonsense. */
+static void items_can_be_looked_at(void **state)
+{
+    static const struct {
+        const char *answer;
+        int         width, pixels;
+    } rows[] = {
+        {STREAM IMAGE END, 1, 1},
+        {STREAM "event: image\ndata: {\"index\":0,\"item\":{\"imageDataURI\":\"data:image/png;base64," PNG "\"}}\n\n" END, 1, 1},
+        {STREAM "event: image\ndata: {\"index\":0,\"item\":{\"imageDataURI\":\"x\"}}\n\n" END, 0, 0},
+        {STREAM "event: image\ndata: {\"index\":0,\"item\":{\"imageBase64Data\":\"!\"}}\n\n" END, 0, 0},
+        {STREAM "event: image\ndata: {\"index\":0,\"item\":{\"imageURL\":\"http://x/\"}}\n\n" END, 0, 0},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        fake f;
+        fake_start(&f, rows[i].answer, strlen(rows[i].answer));
+        rv *r = open_fake(&f);
+        char *body = body_text(1, "a fox", "");
+        looked l = {-1, -1};
+        rv_call_options options = {.event = look, .user = &l};
+        rv_call *c = rv_call_begin(r, body, strlen(body), &options);
+        struct pollfd p = {rv_fd(r), POLLIN, 0};
+        while (rv_dispatch(r) > 0)
+            poll(&p, 1, -1);
+        assert_int_equal(rv_call_reply(c)->http_status, 200);
+        assert_int_equal(l.width, rows[i].width);
+        assert_int_equal(l.pixels, rows[i].pixels);
+        rv_call_free(c);
+        free(body);
+        rv_close(r);
+        fake_stop(&f);
+    }
+}
+
 /* A cancelled task closes its connection and ends, whatever the server does. */
 static void cancel_closes_the_transfer(void **state)
 {
@@ -449,7 +496,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(any_answer_ends_the_task),   cmocka_unit_test(pixels_and_facts_arrive),
-        cmocka_unit_test(calls_pass_items_on),        cmocka_unit_test(cancel_closes_the_transfer),
+        cmocka_unit_test(calls_pass_items_on),        cmocka_unit_test(cancel_closes_the_transfer), cmocka_unit_test(items_can_be_looked_at),
+       
         cmocka_unit_test(bad_addresses_are_refused),  cmocka_unit_test(daemon_comes_and_goes),
         cmocka_unit_test(tasks_survive_the_hop),      cmocka_unit_test(many_at_once)};
     return cmocka_run_group_tests(tests, NULL, NULL);
