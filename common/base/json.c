@@ -1,9 +1,10 @@
-/* The only file that knows cJSON.  cJSON builds the tree; before it sees a text, the scanner below
+/* The only file that knows cJSON.  cJSON builds the tree; before it sees a text, json_scan.c
  * checks every byte by the strict rules of json.h (cJSON itself accepts much more) and remembers
  * where the numbers are, so that their digits can be attached to the tree afterwards.  Nothing here
  * may depend on the locale. */
 #include "json.h"
 
+#include "json_scan.h"
 #include "utf8.h"
 
 #include <cjson/cJSON.h>
@@ -14,312 +15,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MAX_DIGITS 63 /* cJSON's own limit for the text of a number */
-
 const char rv__json_no_memory[] = "out of memory";
 
-/* ---- the strict scanner ---------------------------------------------------------------------- */
-
-typedef struct span {
-    size_t at, len;
-} span;
-
-typedef struct scanner {
-    const char *text;
-    size_t      len, at;
-    int         depth;
-    size_t      values, max_values;
-    span       *numbers; /* in document order */
-    size_t      count, cap;
-    const char *message; /* set by the first failure; `at` is its place */
-} scanner;
-
-static bool fail(scanner *s, size_t at, const char *message)
-{
-    if (!s->message) {
-        s->message = message;
-        s->at = at;
-    }
-    return false;
-}
-
-static int peek(const scanner *s)
-{
-    return s->at < s->len ? (unsigned char)s->text[s->at] : -1;
-}
-
-static void skip_space(scanner *s)
-{
-    while (s->at < s->len && memchr(" \t\n\r", s->text[s->at], 4))
-        s->at++;
-}
-
-static int hex_digit(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return -1;
-}
-
-/* The four hexadecimal digits at s->at, or -1. */
-static int32_t scan_hex4(scanner *s)
-{
-    if (s->len - s->at < 4)
-        return -1;
-    int32_t value = 0;
-    for (int i = 0; i < 4; i++) {
-        int digit = hex_digit(s->text[s->at + (size_t)i]);
-        if (digit < 0)
-            return -1;
-        value = value << 4 | digit;
-    }
-    s->at += 4;
-    return value;
-}
-
-/* After a backslash and the letter u. */
-static bool scan_unicode(scanner *s, size_t start)
-{
-    int32_t c = scan_hex4(s);
-    if (c < 0)
-        return fail(s, start, "an escape \\u needs four hexadecimal digits");
-    if (c == 0)
-        return fail(s, start, "texts must not contain the character U+0000");
-    if (c >= 0xDC00 && c <= 0xDFFF)
-        return fail(s, start, "half of a surrogate pair");
-    if (c < 0xD800 || c > 0xDBFF)
-        return true;
-    if (s->len - s->at < 6 || s->text[s->at] != '\\' || s->text[s->at + 1] != 'u')
-        return fail(s, start, "half of a surrogate pair");
-    s->at += 2;
-    c = scan_hex4(s);
-    return (c >= 0xDC00 && c <= 0xDFFF) || fail(s, start, "half of a surrogate pair");
-}
-
-static bool scan_escape(scanner *s)
-{
-    size_t start = s->at++;
-    int c = peek(s);
-    if (c == 'u') {
-        s->at++;
-        return scan_unicode(s, start);
-    }
-    if (c < 0 || !memchr("\"\\/bfnrt", c, 8))
-        return fail(s, start, "unknown escape in a text");
-    s->at++;
-    return true;
-}
-
-/* The high bit of every byte that a plain text must not have: quote, backslash, control, not ASCII. */
-static uint64_t special_bytes(uint64_t word)
-{
-    const uint64_t ones = UINT64_C(0x0101010101010101), high = ones * 0x80;
-    uint64_t quote = word ^ (ones * '"'), slash = word ^ (ones * '\\');
-    uint64_t zero = ((quote - ones) & ~quote) | ((slash - ones) & ~slash);
-    uint64_t control = (word - ones * 0x20) & ~word;
-    return (zero | control | word) & high;
-}
-
-/* Skips to the next quote, backslash, control character or wrong UTF-8, most of the way in words. */
-static void skip_plain(scanner *s)
-{
-    while (s->at < s->len) {
-        uint64_t word;
-        while (s->len - s->at >= sizeof word) {
-            memcpy(&word, s->text + s->at, sizeof word);
-            if (special_bytes(word))
-                break;
-            s->at += sizeof word;
-        }
-        if (s->at == s->len)
-            return;
-        unsigned char c = (unsigned char)s->text[s->at];
-        if (c == '"' || c == '\\' || c < 0x20)
-            return;
-        uint32_t character;
-        size_t n = rv__utf8_next(s->text + s->at, s->len - s->at, &character);
-        if (!n)
-            return;
-        s->at += n;
-    }
-}
-
-static bool scan_string(scanner *s)
-{
-    size_t start = s->at++;
-    for (;;) {
-        skip_plain(s);
-        int c = peek(s);
-        if (c < 0)
-            return fail(s, start, "a text is not closed");
-        if (c == '"') {
-            s->at++;
-            return true;
-        }
-        if (c < 0x20)
-            return fail(s, s->at, "control characters in a text must be escaped");
-        if (c >= 0x80)
-            return fail(s, s->at, "not valid UTF-8");
-        if (!scan_escape(s))
-            return false;
-    }
-}
-
-static size_t skip_digits(scanner *s)
-{
-    size_t start = s->at;
-    while (s->at < s->len && s->text[s->at] >= '0' && s->text[s->at] <= '9')
-        s->at++;
-    return s->at - start;
-}
-
-static bool keep_number(scanner *s, size_t at, size_t len)
-{
-    if (s->count == s->cap) {
-        size_t cap = s->cap ? s->cap * 2 : 16;
-        span *more = rv__realloc(s->numbers, cap * sizeof *more);
-        if (!more)
-            return fail(s, at, rv__json_no_memory);
-        s->numbers = more;
-        s->cap = cap;
-    }
-    s->numbers[s->count++] = (span){at, len};
-    return true;
-}
-
-static bool scan_number(scanner *s)
-{
-    static const char wrong[] = "not a valid number";
-    size_t start = s->at;
-    if (peek(s) == '-')
-        s->at++;
-    size_t first = s->at, digits = skip_digits(s);
-    if (!digits || (digits > 1 && s->text[first] == '0'))
-        return fail(s, start, digits ? "a number must not start with a zero" : wrong);
-    if (peek(s) == '.') {
-        s->at++;
-        if (!skip_digits(s))
-            return fail(s, start, wrong);
-    }
-    if (peek(s) == 'e' || peek(s) == 'E') {
-        s->at++;
-        if (peek(s) == '+' || peek(s) == '-')
-            s->at++;
-        if (!skip_digits(s))
-            return fail(s, start, wrong);
-    }
-    if (s->at - start > MAX_DIGITS)
-        return fail(s, start, "a number has more than 63 characters");
-    return keep_number(s, start, s->at - start);
-}
-
-static bool scan_word(scanner *s, const char *word)
-{
-    size_t n = strlen(word);
-    if (s->len - s->at < n || memcmp(s->text + s->at, word, n) != 0)
-        return fail(s, s->at, "a value was expected here");
-    s->at += n;
-    return true;
-}
-
-static bool scan_value(scanner *s);
-
-static bool scan_member(scanner *s)
-{
-    if (peek(s) != '"')
-        return fail(s, s->at, "a name in quotation marks was expected here");
-    if (!scan_string(s))
-        return false;
-    skip_space(s);
-    if (peek(s) != ':')
-        return fail(s, s->at, "a colon was expected here");
-    s->at++;
-    skip_space(s);
-    return scan_value(s);
-}
-
-/* Elements or members up to the closing bracket. */
-static bool scan_list(scanner *s, char close, bool (*item)(scanner *))
-{
-    size_t start = s->at++;
-    if (++s->depth > RV__JSON_DEPTH)
-        return fail(s, start, "nested too deeply");
-    skip_space(s);
-    if (peek(s) != close) {
-        for (;;) {
-            if (!item(s))
-                return false;
-            skip_space(s);
-            if (peek(s) != ',')
-                break;
-            s->at++;
-            skip_space(s);
-        }
-    }
-    if (peek(s) != close)
-        return fail(s, s->at,
-                    s->at < s->len ? "a comma or a closing bracket was expected here"
-                                   : "the text ends early");
-    s->at++;
-    s->depth--;
-    return true;
-}
-
-static bool scan_value(scanner *s)
-{
-    if (++s->values > s->max_values)
-        return fail(s, s->at, "too many values");
-    switch (peek(s)) {
-    case '{':
-        return scan_list(s, '}', scan_member);
-    case '[':
-        return scan_list(s, ']', scan_value);
-    case '"':
-        return scan_string(s);
-    case 't':
-        return scan_word(s, "true");
-    case 'f':
-        return scan_word(s, "false");
-    case 'n':
-        return scan_word(s, "null");
-    case '-':
-    case '0':
-    case '1':
-    case '2':
-    case '3':
-    case '4':
-    case '5':
-    case '6':
-    case '7':
-    case '8':
-    case '9':
-        return scan_number(s);
-    case -1:
-        return fail(s, s->at, "the text ends early");
-    default:
-        return fail(s, s->at, "a value was expected here");
-    }
-}
-
-static bool scan_text(scanner *s)
-{
-    if (s->len >= 3 && memcmp(s->text, "\xEF\xBB\xBF", 3) == 0)
-        return fail(s, 0, "a byte-order mark is not allowed");
-    skip_space(s);
-    if (!scan_value(s))
-        return false;
-    skip_space(s);
-    return s->at == s->len || fail(s, s->at, "text after the end of the value");
-}
-
-/* ---- numbers, independent of the locale ------------------------------------------------------ */
+/* ---- numbers, independent of the locale -------------------------------------------------- */
 
 static pthread_once_t locale_once = PTHREAD_ONCE_INIT;
-static locale_t       c_locale; /* kept for the life of the process; (locale_t)0 when it could not be made */
+static locale_t c_locale; /* kept for the life of the process; 0 when there is none */
 
 static void make_locale(void)
 {
@@ -351,13 +52,14 @@ bool rv__json_read_number(const char *text, double *out)
     return true;
 }
 
-/* Walks the tree in document order and gives each number its digits; numbers[*next] is the next one. */
-static const char *attach(cJSON *item, const char *text, const span *numbers, size_t *next,
+/* Walks the tree in document order and gives each number its digits; numbers[*next] is the next
+ * one. */
+static const char *attach(cJSON *item, const char *text, const rv__json_span *numbers, size_t *next,
                           size_t *at)
 {
     for (; item; item = item->next) {
         if (cJSON_IsNumber(item)) {
-            span n = numbers[(*next)++];
+            rv__json_span n = numbers[(*next)++];
             char *digits = cJSON_malloc(n.len + 1);
             if (!digits)
                 return rv__json_no_memory;
@@ -378,7 +80,7 @@ static const char *attach(cJSON *item, const char *text, const span *numbers, si
     return NULL;
 }
 
-/* ---- parsing --------------------------------------------------------------------------------- */
+/* ---- parsing ----------------------------------------------------------------------------- */
 
 /* cJSON notes the place of its last error in a static variable at every call; the lock keeps that
  * from being a data race between threads. */
@@ -392,30 +94,33 @@ static cJSON *build(const char *text, size_t len)
     return tree;
 }
 
+/* Gives the tree its digits; true when all numbers are finite. */
+static bool finish(cJSON *tree, const char *text, const rv__json_span *numbers, rv__json_error *err)
+{
+    size_t next = 0, at = 0;
+    locale_t before = enter_locale();
+    const char *message = attach(tree, text, numbers, &next, &at);
+    leave_locale(before);
+    *err = (rv__json_error){.offset = at, .message = message};
+    return !message;
+}
+
 rv__value *rv__json_parse_limited(const char *text, size_t len, size_t max_values,
                                   rv__json_error *err)
 {
-    scanner s = {.text = text, .len = len, .max_values = max_values};
-    cJSON *tree = NULL;
-    if (scan_text(&s)) {
-        tree = build(text, len);
-        if (!tree)
-            fail(&s, 0, rv__json_no_memory);
+    rv__json_error none, *wrong = err ? err : &none;
+    rv__json_span *numbers = NULL;
+    size_t count = 0;
+    if (!rv__json_scan(text, len, max_values, &numbers, &count, wrong))
+        return NULL;
+    cJSON *tree = build(text, len);
+    if (!tree)
+        *wrong = (rv__json_error){.message = rv__json_no_memory};
+    if (tree && count && !finish(tree, text, numbers, wrong)) {
+        cJSON_Delete(tree);
+        tree = NULL;
     }
-    if (tree && s.count) {
-        size_t next = 0, at = 0;
-        locale_t before = enter_locale();
-        const char *message = attach(tree, text, s.numbers, &next, &at);
-        leave_locale(before);
-        if (message) {
-            fail(&s, at, message);
-            cJSON_Delete(tree);
-            tree = NULL;
-        }
-    }
-    rv__free(s.numbers);
-    if (!tree && err)
-        *err = (rv__json_error){.offset = s.at, .message = s.message};
+    rv__free(numbers);
     return tree;
 }
 
@@ -429,7 +134,7 @@ void rv__json_free(rv__value *v)
     cJSON_Delete(v);
 }
 
-/* ---- looking things up ----------------------------------------------------------------------- */
+/* ---- looking things up ------------------------------------------------------------------- */
 
 static int compare_keys(const void *a, const void *b)
 {
@@ -521,7 +226,7 @@ const char *rv__json_key(const rv__value *member)
     return member ? member->string : NULL;
 }
 
-/* ---- values ---------------------------------------------------------------------------------- */
+/* ---- values ------------------------------------------------------------------------------ */
 
 const char *rv__json_string(const rv__value *v)
 {
@@ -559,10 +264,11 @@ static int read_exponent(const char *text)
     return negative ? -value : value;
 }
 
-/* Magnitude of the integer that the digits stand for; false when they stand for a fraction or more than 64 bits. */
+/* Magnitude of the integer that the digits stand for; false when they stand for a fraction or more
+ * than 64 bits. */
 static bool magnitude(const char *digits, bool *negative, uint64_t *out)
 {
-    char all[MAX_DIGITS + 1]; /* the digits without sign, point and leading zeros */
+    char all[RV__JSON_DIGITS + 1]; /* the digits without sign, point and leading zeros */
     int count = 0, scale = 0;
     bool fraction = false;
     *negative = *digits == '-';
@@ -639,7 +345,7 @@ const char *rv__json_get_string(const rv__value *object, const char *key, const 
     return text ? text : fallback;
 }
 
-/* ---- writing --------------------------------------------------------------------------------- */
+/* ---- writing ----------------------------------------------------------------------------- */
 
 /* The escape of a character that must not stand in a JSON text as it is. */
 static void write_escape(rv__buf *b, unsigned char c)

@@ -1,4 +1,4 @@
-/* Memory in blocks: small pieces are cut from the newest block, large ones get a block of their own. */
+/* Memory in blocks: small pieces are cut from the newest block, large ones get their own. */
 #include "pool.h"
 
 #include "memory.h"

@@ -1,4 +1,4 @@
-/* Checking and counting UTF-8.  Long plain ASCII stretches (base64 bodies) go eight bytes at a time. */
+/* Checking and counting UTF-8.  Long stretches of ASCII (base64) go eight bytes at a time. */
 #include "utf8.h"
 
 #include <stdbool.h>

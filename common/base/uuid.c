@@ -1,5 +1,5 @@
-/* UUIDs from the kernel's random source.  Never a weaker one: an identifier here may be all that guards a
- * picture. */
+/* UUIDs from the kernel's random source.  Never a weaker one: an identifier may be all that guards
+ * a picture. */
 #include "uuid.h"
 
 #include <errno.h>

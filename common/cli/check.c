@@ -1,5 +1,5 @@
-/* `reverie check`: what is wrong with a request, as JSON.  Exit status 0: nothing, 1: errors, 2: the file cannot be
- * read or the command is misused. */
+/* `reverie check`: what is wrong with a request, as JSON.  Exit status 0: nothing, 1: errors, 2:
+ * the file cannot be read or the command is misused. */
 #include <stdio.h>
 #include <string.h>
 
@@ -67,7 +67,9 @@ static int check(rv *r, const char *path, bool normal)
     if (!text)
         return rv__cli_fail(path, "cannot be read") + 1;
     rv_batch *b = rv_batch_parse(r, text, len);
-    int status = !b ? rv__cli_fail("", "out of memory") + 1 : normal ? print_normal(b) : print_issues(b);
+    int status = !b       ? rv__cli_fail("", "out of memory") + 1
+                 : normal ? print_normal(b)
+                          : print_issues(b);
     rv_batch_unref(b);
     rv__free(text);
     return status;

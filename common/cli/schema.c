@@ -30,7 +30,8 @@ static int print_schema(const char *model)
     if (!r)
         return 1;
     char *json = rv_schema_json(r, model);
-    int status = json ? print(json) : rv__cli_fail(model, "is not a model here (see reverie models)");
+    int status =
+        json ? print(json) : rv__cli_fail(model, "is not a model here (see reverie models)");
     if (!status)
         putchar('\n');
     rv_close(r);

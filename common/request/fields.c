@@ -9,8 +9,9 @@
 const char *rv__type_word(rv__type type)
 {
     static const char *const words[] = {
-        [RV__BOOL] = "boolean", [RV__INT] = "integer",  [RV__UINT] = "integer",  [RV__FLOAT] = "float",
-        [RV__TEXT] = "string",  [RV__TEXTS] = "array", [RV__OBJECT] = "object", [RV__LIST] = "array",
+        [RV__BOOL] = "boolean",  [RV__INT] = "integer", [RV__UINT] = "integer",
+        [RV__FLOAT] = "float",   [RV__TEXT] = "string", [RV__TEXTS] = "array",
+        [RV__OBJECT] = "object", [RV__LIST] = "array",
     };
     return words[type];
 }
@@ -39,7 +40,7 @@ const rv__word *rv__word_find(const rv__word *words, const char *text)
     return NULL;
 }
 
-/* ---- guessing ---------------------------------------------------------------------------------- */
+/* ---- guessing ---------------------------------------------------------------------------- */
 
 #define GUESS_SIZE 64 /* longer texts are not guessed */
 
@@ -122,15 +123,15 @@ const char *rv__word_guess(const rv__word *words, const char *text)
     return best;
 }
 
-/* ---- the table of one model -------------------------------------------------------------------- */
+/* ---- the table of one model -------------------------------------------------------------- */
 
 typedef struct cut {
-    rv__pool        *pool;
-    unsigned         family;
+    rv__pool *pool;
+    unsigned family;
     const rv__value *extensions, *overrides;
-    size_t           used; /* overrides that found their row */
-    rv_error        *err;
-    rv_status        status;
+    size_t used; /* overrides that found their row */
+    rv_error *err;
+    rv_status status;
 } cut;
 
 /* Does a list of dotted paths name this one, something below it or something above it? */
@@ -147,7 +148,7 @@ static bool extends(const rv__value *list, const char *path)
     return false;
 }
 
-/* Is this the row of its name that the model takes?  The family's own row wins over an extension. */
+/* Is this the row of its name that the model takes?  The family's own row beats an extension. */
 static bool takes(const cut *c, const rv__field *rows, const rv__field *f, const char *path)
 {
     if (f->families & c->family)
@@ -199,7 +200,8 @@ static bool fits(const rv__field *f, const rv__value *v)
 }
 
 /* A smaller list of words. */
-static const rv__word *cut_words(cut *c, const rv__field *f, const rv__value *list, const char *path)
+static const rv__word *cut_words(cut *c, const rv__field *f, const rv__value *list,
+                                 const char *path)
 {
     size_t n = rv__json_size(list), i = 0;
     rv__word *words = rv__pool_alloc(c->pool, (n + 1) * sizeof *words);
@@ -335,7 +337,10 @@ static void check_extensions(cut *c)
 rv_status rv__fields_for(rv__pool *pool, unsigned family, const rv__value *extensions,
                          const rv__value *overrides, const rv__field **out, rv_error *err)
 {
-    cut c = {.pool = pool, .family = family, .extensions = extensions, .overrides = overrides,
+    cut c = {.pool = pool,
+             .family = family,
+             .extensions = extensions,
+             .overrides = overrides,
              .err = err};
     check_extensions(&c);
     if (c.status != RV_OK)

@@ -1,4 +1,5 @@
-/* Forms of texts.  Only the form is judged here; nothing is fetched, opened or decoded as a picture. */
+/* Forms of texts.  Only the form is judged here; nothing is fetched, opened or decoded as a
+ * picture. */
 #include "formats.h"
 
 #include "base/base64.h"

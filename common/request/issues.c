@@ -1,4 +1,5 @@
-/* Issues: places, messages, and the two JSON forms (ours with pointers, the service's error object). */
+/* Issues: places, messages, and the two JSON forms (ours with pointers, the service's error
+ * object). */
 #include "issues.h"
 
 #include "base/utf8.h"
@@ -10,7 +11,7 @@
 
 #define CLIP 80 /* bytes of a foreign name that a message repeats */
 
-/* ---- places ------------------------------------------------------------------------------------ */
+/* ---- places ------------------------------------------------------------------------------ */
 
 const char *rv__clip(rv__pool *pool, const char *text)
 {
@@ -68,7 +69,7 @@ const char *rv__code_for(rv__pool *pool, const char *prefix, const char *name)
     return code;
 }
 
-/* ---- the error object -------------------------------------------------------------------------- */
+/* ---- the error object -------------------------------------------------------------------- */
 
 static void write_limit(rv__buf *b, const char *name, double v)
 {
@@ -114,7 +115,8 @@ static char *limits_of(rv__pool *pool, const rv__field *f, double max)
     return text;
 }
 
-/* BASE#request-<path>, where the path is in lower case, dots are dashes and places in lists are left out. */
+/* BASE#request-<path>, where the path is in lower case, dots are dashes and places in lists are
+ * left out. */
 static char *document_of(rv__pool *pool, const char *base, const char *parameter)
 {
     char *out = rv__pool_format(pool, "%s#request-%s", base, parameter);
@@ -131,7 +133,7 @@ static char *document_of(rv__pool *pool, const char *base, const char *parameter
     return out;
 }
 
-/* ---- collecting -------------------------------------------------------------------------------- */
+/* ---- collecting -------------------------------------------------------------------------- */
 
 /* Room for one more and the end mark. */
 static bool make_room(rv__issues *l)
@@ -236,7 +238,7 @@ void rv__issues_free(rv__issues *l)
     *l = (rv__issues){0};
 }
 
-/* ---- writing ----------------------------------------------------------------------------------- */
+/* ---- writing ----------------------------------------------------------------------------- */
 
 static void write_member(rv__buf *b, const char *name, const char *text)
 {

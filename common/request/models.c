@@ -1,5 +1,5 @@
-/* Reading model cards and finding models.  Cards come from the operator: mistakes in them are told with file and
- * member, and a wrong card never half counts. */
+/* Reading model cards and finding models.  Cards come from the operator: mistakes in them are told
+ * with file and member, and a wrong card never half counts. */
 #include "models.h"
 
 #include "base/pool.h"
@@ -19,22 +19,22 @@
 #define MAX_CARD (1 << 20) /* bytes */
 
 typedef struct entry {
-    rv__model  model; /* first: what the others see */
+    rv__model model; /* first: what the others see */
     rv__value *card;
-    char      *folder;
-    rv__pool   pool; /* its table */
-    bool       replaced; /* by a newer card, or not to be served */
+    char *folder;
+    rv__pool pool; /* its table */
+    bool replaced; /* by a newer card, or not to be served */
 } entry;
 
 struct rv__models {
-    atomic_int       refs;
-    entry          **list;
-    size_t           count, cap;
-    rv__pool         pool;
+    atomic_int refs;
+    entry **list;
+    size_t count, cap;
+    rv__pool pool;
     const rv__field *generic;
 };
 
-/* ---- life -------------------------------------------------------------------------------------- */
+/* ---- life -------------------------------------------------------------------------------- */
 
 rv__models *rv__models_new(void)
 {
@@ -76,7 +76,7 @@ void rv__models_free(rv__models *m)
     rv__free(m);
 }
 
-/* ---- checking a card --------------------------------------------------------------------------- */
+/* ---- checking a card --------------------------------------------------------------------- */
 
 static bool all_texts(const rv__value *list)
 {
@@ -125,8 +125,9 @@ static const char *member_wrong(const rv__value *v)
     if (strcmp(key, "documentation") == 0)
         return text && rv__url_valid(text) ? NULL : "must be a URL";
     if (strcmp(key, "family") == 0)
-        return text && (!strcmp(text, "hidream") || !strcmp(text, "generic")) ? NULL
-                                                                              : "must be hidream or generic";
+        return text && (!strcmp(text, "hidream") || !strcmp(text, "generic"))
+                   ? NULL
+                   : "must be hidream or generic";
     if (strcmp(key, "aliases") == 0 || strcmp(key, "extensions") == 0)
         return all_texts(v) ? NULL : "must be a list of texts";
     if (strcmp(key, "price") == 0)
@@ -155,7 +156,7 @@ static rv_status check_card(const rv__value *card, rv_error *err)
     return RV_OK;
 }
 
-/* ---- adding ------------------------------------------------------------------------------------ */
+/* ---- adding ------------------------------------------------------------------------------ */
 
 static rv_status put(rv__models *m, entry *e, rv_error *err)
 {
@@ -191,11 +192,13 @@ static rv_status fill(entry *e, const char *folder, rv_error *err)
         .folder = e->folder,
     };
     bool generic = strcmp(rv__json_get_string(e->card, "family", "hidream"), "generic") == 0;
-    return rv__fields_for(&e->pool, generic ? RV__GENERIC : RV__HIDREAM, rv__json_get(e->card, "extensions"),
-                          rv__json_get(e->card, "parameters"), &e->model.fields, err);
+    return rv__fields_for(&e->pool, generic ? RV__GENERIC : RV__HIDREAM,
+                          rv__json_get(e->card, "extensions"), rv__json_get(e->card, "parameters"),
+                          &e->model.fields, err);
 }
 
-rv_status rv__models_add_json(rv__models *m, const char *json, size_t len, const char *folder, rv_error *err)
+rv_status rv__models_add_json(rv__models *m, const char *json, size_t len, const char *folder,
+                              rv_error *err)
 {
     rv__json_error wrong = {0};
     entry *e = rv__calloc(1, sizeof *e);
@@ -204,8 +207,8 @@ rv_status rv__models_add_json(rv__models *m, const char *json, size_t len, const
     e->card = rv__json_parse(json, len, &wrong);
     rv_status s = RV_OK;
     if (!e->card)
-        s = rv__fail(err, wrong.message == rv__json_no_memory ? RV_MEMORY : RV_FORMAT, "byte %zu: %s", wrong.offset,
-                     wrong.message);
+        s = rv__fail(err, wrong.message == rv__json_no_memory ? RV_MEMORY : RV_FORMAT,
+                     "byte %zu: %s", wrong.offset, wrong.message);
     if (s == RV_OK)
         s = fill(e, folder, err);
     if (s == RV_OK)
@@ -259,7 +262,8 @@ static rv_status add_file(rv__models *m, const char *path, rv_error *err)
     rv_status s = read_file(path, &text, &len, err);
     if (s == RV_OK) {
         folder = folder_of(path);
-        s = folder ? rv__models_add_json(m, text, len, folder, err) : rv__fail(err, RV_MEMORY, "out of memory");
+        s = folder ? rv__models_add_json(m, text, len, folder, err)
+                   : rv__fail(err, RV_MEMORY, "out of memory");
         rv__free(text);
         rv__free(folder);
     }
@@ -288,7 +292,7 @@ static rv_status add_folder(rv__models *m, const char *path, rv_error *err)
     return s;
 }
 
-/* ---- weights without a card -------------------------------------------------------------------- */
+/* ---- weights without a card -------------------------------------------------------------- */
 
 static bool contains(const char *text, const char *word)
 {
@@ -340,7 +344,8 @@ static void short_name(const char *path, char *out, size_t size)
     size_t n = 0;
     for (; from < end && n + 1 < size; from++) {
         char c = path[from];
-        bool word = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '.';
+        bool word =
+            (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '.';
         out[n++] = word ? c : '-';
     }
     out[n] = '\0';
@@ -407,7 +412,8 @@ static rv_status add_weights(rv__models *m, const char *path, bool folder, rv_er
 static bool has_weights(const char *path)
 {
     struct stat st;
-    char *index = rv__format("%s/model_index.json", path), *part = rv__format("%s/transformer", path);
+    char *index = rv__format("%s/model_index.json", path),
+         *part = rv__format("%s/transformer", path);
     bool yes = (index && stat(index, &st) == 0) || (part && stat(part, &st) == 0);
     rv__free(index);
     rv__free(part);
@@ -427,11 +433,12 @@ rv_status rv__models_add(rv__models *m, const char *path, rv_error *err)
     return add_file(m, path, err);
 }
 
-/* ---- finding ----------------------------------------------------------------------------------- */
+/* ---- finding ----------------------------------------------------------------------------- */
 
 static bool has_alias(const rv__model *model, const char *id)
 {
-    for (const rv__value *v = rv__json_first(rv__json_get(model->card, "aliases")); v; v = rv__json_next(v)) {
+    for (const rv__value *v = rv__json_first(rv__json_get(model->card, "aliases")); v;
+         v = rv__json_next(v)) {
         if (strcmp(rv__json_string(v), id) == 0)
             return true;
     }
@@ -481,7 +488,8 @@ static bool has_match(const rv__model *model, const char *pattern, size_t len)
 {
     if (matches(pattern, len, model->id))
         return true;
-    for (const rv__value *v = rv__json_first(rv__json_get(model->card, "aliases")); v; v = rv__json_next(v)) {
+    for (const rv__value *v = rv__json_first(rv__json_get(model->card, "aliases")); v;
+         v = rv__json_next(v)) {
         if (matches(pattern, len, rv__json_string(v)))
             return true;
     }
@@ -520,7 +528,8 @@ const char *rv__models_guess(const rv__models *m, const char *id)
         if (e->replaced)
             continue;
         nearer(id, e->model.id, &smallest, &best);
-        for (const rv__value *v = rv__json_first(rv__json_get(e->card, "aliases")); v; v = rv__json_next(v))
+        for (const rv__value *v = rv__json_first(rv__json_get(e->card, "aliases")); v;
+             v = rv__json_next(v))
             nearer(id, rv__json_string(v), &smallest, &best);
     }
     return best;

@@ -7,11 +7,11 @@
 #include <string.h>
 
 typedef struct writer {
-    rv__buf        *b;
+    rv__buf *b;
     const rv__node *task;
-    const char     *model;
-    uint64_t        seed;
-    bool            caches_off; /* the scheduler leaves no cache any use */
+    const char *model;
+    uint64_t seed;
+    bool caches_off; /* the scheduler leaves no cache any use */
 } writer;
 
 static void write_name(writer *w, const char *name, bool *first)
@@ -69,8 +69,9 @@ static void write_given(writer *w, const rv__field *f, const rv__slot *s)
         rv__json_write_double(w->b, d == 0 ? 0 : d); /* no negative zero */
         break;
     case RV__TEXT:
-        rv__json_write_string(w->b, f->words ? rv__word_find(f->words, rv__json_string(s->value))->word
-                                             : rv__json_string(s->value));
+        rv__json_write_string(w->b, f->words
+                                        ? rv__word_find(f->words, rv__json_string(s->value))->word
+                                        : rv__json_string(s->value));
         break;
     case RV__TEXTS:
         write_texts(w, s->value);
@@ -89,18 +90,21 @@ static void write_safety(writer *w, const rv__node *task, bool *first)
 {
     char room[16];
     bool given = rv__node_given(task, "safety");
-    bool check = given ? rv__node_true(task, "safety.checkContent") : rv__node_true(task, "checkNSFW");
+    bool check =
+        given ? rv__node_true(task, "safety.checkContent") : rv__node_true(task, "checkNSFW");
     if (!given && !check)
         return;
     const char *mode = check ? "fast" : "none";
     if (rv__node_given(task, "safety.mode"))
         mode = rv__node_text(task, "safety.mode", room, sizeof room);
     write_name(w, "safety", first);
-    rv__buf_addf(w->b, "{\"checkContent\":%s,\"mode\":\"%s\"}", strcmp(mode, "none") == 0 ? "false" : "true", mode);
+    rv__buf_addf(w->b, "{\"checkContent\":%s,\"mode\":\"%s\"}",
+                 strcmp(mode, "none") == 0 ? "false" : "true", mode);
 }
 
 /* What one parameter means beyond its row.  True when it has been written (or must not be). */
-static bool write_special(writer *w, const rv__node *n, const rv__field *f, const rv__slot *s, bool *first)
+static bool write_special(writer *w, const rv__node *n, const rv__field *f, const rv__slot *s,
+                          bool *first)
 {
     if (w->caches_off && f->type == RV__BOOL && n != w->task && strstr(f->name, "Cache")) {
         write_name(w, f->name, first);
@@ -149,7 +153,10 @@ void rv__normal_write(rv__buf *b, const rv__node *task, const char *model, uint6
 {
     char room[64];
     const char *scheduler = rv__node_text(task, "scheduler", room, sizeof room);
-    writer w = {.b = b, .task = task, .model = model, .seed = seed,
+    writer w = {.b = b,
+                .task = task,
+                .model = model,
+                .seed = seed,
                 .caches_off = scheduler && rv__scheduler_is_stochastic(scheduler)};
     write_object(&w, task);
 }

@@ -1,10 +1,10 @@
-/* The rules across parameters.  A predicate reads the checked tree only and never reports twice what a single value
- * already got an issue for: bad values read as absent. */
+/* The rules across parameters.  A predicate reads the checked tree only and never reports twice
+ * what a single value already got an issue for: bad values read as absent. */
 #include "rules.h"
 
 #include <string.h>
 
-#define ACC "acceleratorOptions."
+#define ACC      "acceleratorOptions."
 #define IDEOGRAM "providerSettings.ideogram."
 
 bool rv__scheduler_is_stochastic(const char *name)
@@ -39,30 +39,34 @@ static unsigned given_and_ordered(const rv__node *n, const char *low, const char
 static unsigned beyond_steps(const rv__rule_input *in, const rv__node *n, const char *path)
 {
     int64_t step, steps;
-    return given_int(n, path, &step) && rv__node_int(in->task, "steps", &steps) && step > steps ? both : 0;
+    return given_int(n, path, &step) && rv__node_int(in->task, "steps", &steps) && step > steps
+               ? both
+               : 0;
 }
 
 /* Start as a step, end as a percentage. */
-static unsigned start_after_percent(const rv__rule_input *in, const rv__node *n, const char *start, const char *end)
+static unsigned start_after_percent(const rv__rule_input *in, const rv__node *n, const char *start,
+                                    const char *end)
 {
     int64_t a, b, steps;
-    return given_int(n, start, &a) && given_int(n, end, &b) && rv__node_int(in->task, "steps", &steps) &&
-                   a >= rv__percent_step(steps, b)
+    return given_int(n, start, &a) && given_int(n, end, &b) &&
+                   rv__node_int(in->task, "steps", &steps) && a >= rv__percent_step(steps, b)
                ? 7
                : 0;
 }
 
 /* Start as a percentage, end as a step. */
-static unsigned percent_after_end(const rv__rule_input *in, const rv__node *n, const char *start, const char *end)
+static unsigned percent_after_end(const rv__rule_input *in, const rv__node *n, const char *start,
+                                  const char *end)
 {
     int64_t a, b, steps;
-    return given_int(n, start, &a) && given_int(n, end, &b) && rv__node_int(in->task, "steps", &steps) &&
-                   rv__percent_step(steps, a) >= b
+    return given_int(n, start, &a) && given_int(n, end, &b) &&
+                   rv__node_int(in->task, "steps", &steps) && rv__percent_step(steps, a) >= b
                ? 7
                : 0;
 }
 
-/* ---- size -------------------------------------------------------------------------------------- */
+/* ---- size -------------------------------------------------------------------------------- */
 
 static bool has_default(const rv__node *n, const char *path)
 {
@@ -88,7 +92,8 @@ static unsigned size_pair(const rv__rule_input *in)
     const rv__node *n = in->task;
     if (!has_default(n, "width") || !has_default(n, "height"))
         return 0;
-    return (present(n, "width") && absent(n, "height")) || (present(n, "height") && absent(n, "width"))
+    return (present(n, "width") && absent(n, "height")) ||
+                   (present(n, "height") && absent(n, "width"))
                ? both
                : 0;
 }
@@ -106,7 +111,7 @@ static unsigned height_needed(const rv__rule_input *in)
     return absent(n, "height") && !has_default(n, "height") && !present(n, "providerSettings");
 }
 
-/* ---- caches ------------------------------------------------------------------------------------ */
+/* ---- caches ------------------------------------------------------------------------------ */
 
 static unsigned cache_start_forms(const rv__rule_input *in)
 {
@@ -125,7 +130,8 @@ static unsigned cache_step_order(const rv__rule_input *in)
 
 static unsigned cache_percent_order(const rv__rule_input *in)
 {
-    return given_and_ordered(in->task, ACC "cacheStartStepPercentage", ACC "cacheEndStepPercentage");
+    return given_and_ordered(in->task, ACC "cacheStartStepPercentage",
+                             ACC "cacheEndStepPercentage");
 }
 
 static unsigned cache_start_steps(const rv__rule_input *in)
@@ -151,7 +157,8 @@ static unsigned cache_mixed_end(const rv__rule_input *in)
 /* Set of the caches that are switched on. */
 static unsigned caches_on(const rv__node *n)
 {
-    static const char *const caches[] = {ACC "teaCache", ACC "fbCache", ACC "dbCache", ACC "deepCache"};
+    static const char *const caches[] = {ACC "teaCache", ACC "fbCache", ACC "dbCache",
+                                         ACC "deepCache"};
     unsigned set = 0;
     for (unsigned i = 0; i < 4; i++)
         set |= (unsigned)rv__node_true(n, caches[i]) << i;
@@ -172,13 +179,13 @@ static unsigned cache_stochastic(const rv__rule_input *in)
     return set && scheduler && rv__scheduler_is_stochastic(scheduler) ? set | 1u << 4 : 0;
 }
 
-/* ---- guidance, safety, output ------------------------------------------------------------------ */
+/* ---- guidance, safety, output ------------------------------------------------------------ */
 
 static unsigned negative_without_guidance(const rv__rule_input *in)
 {
     double scale;
-    return rv__node_given(in->task, "negativePrompt") && rv__node_number(in->task, "CFGScale", &scale) &&
-                   scale <= 1
+    return rv__node_given(in->task, "negativePrompt") &&
+                   rv__node_number(in->task, "CFGScale", &scale) && scale <= 1
                ? both
                : 0;
 }
@@ -187,12 +194,13 @@ static unsigned transparency_format(const rv__rule_input *in)
 {
     char room[64];
     const char *format = rv__node_text(in->task, "outputFormat", room, sizeof room);
-    return rv__node_true(in->task, "advancedFeatures.layerDiffuse") && format && strcmp(format, "JPG") == 0
+    return rv__node_true(in->task, "advancedFeatures.layerDiffuse") && format &&
+                   strcmp(format, "JPG") == 0
                ? both
                : 0;
 }
 
-/* ---- input pictures ---------------------------------------------------------------------------- */
+/* ---- input pictures ---------------------------------------------------------------------- */
 
 static unsigned mask_needs_seed(const rv__rule_input *in)
 {
@@ -215,7 +223,8 @@ static unsigned strength_needs_seed(const rv__rule_input *in)
 }
 
 /* The start picture needs at least one pixel between the two extensions. */
-static unsigned outpaint_leaves_room(const rv__rule_input *in, const char *size, const char *a, const char *b)
+static unsigned outpaint_leaves_room(const rv__rule_input *in, const char *size, const char *a,
+                                     const char *b)
 {
     int64_t whole, first = 0, second = 0;
     if (!rv__node_given(in->task, "outpaint") || !given_int(in->task, size, &whole))
@@ -235,7 +244,7 @@ static unsigned outpaint_height(const rv__rule_input *in)
     return outpaint_leaves_room(in, "height", "outpaint.top", "outpaint.bottom");
 }
 
-/* ---- refiner, ControlNet, identity ------------------------------------------------------------- */
+/* ---- refiner, ControlNet, identity ------------------------------------------------------- */
 
 static unsigned refiner_forms(const rv__rule_input *in)
 {
@@ -301,24 +310,26 @@ static unsigned ace_needs_reference(const rv__rule_input *in)
 static unsigned ace_one_reference(const rv__rule_input *in)
 {
     const rv__slot *s = rv__node_find(in->task, "referenceImages", NULL);
-    return present(in->task, "acePlusPlus") && s && !s->bad && rv__json_size(s->value) > 1 ? both : 0;
+    return present(in->task, "acePlusPlus") && s && !s->bad && rv__json_size(s->value) > 1 ? both
+                                                                                           : 0;
 }
 
 static unsigned ace_model(const rv__rule_input *in)
 {
     const rv__slot *s = rv__node_find(in->task, "model", NULL);
     const char *model = s ? rv__json_string(s->value) : NULL;
-    return present(in->task, "acePlusPlus") && model && strcmp(model, "runware:102@1") != 0 ? both : 0;
+    return present(in->task, "acePlusPlus") && model && strcmp(model, "runware:102@1") != 0 ? both
+                                                                                            : 0;
 }
 
-/* ---- providers --------------------------------------------------------------------------------- */
+/* ---- providers --------------------------------------------------------------------------- */
 
 static unsigned sequence_pictures(const rv__rule_input *in)
 {
     int64_t n;
     const rv__slot *s = rv__node_find(in->task, "referenceImages", NULL);
-    return given_int(in->task, "providerSettings.bytedance.maxSequentialImages", &n) && s && !s->bad &&
-                   rv__json_size(s->value) + (size_t)n > 15
+    return given_int(in->task, "providerSettings.bytedance.maxSequentialImages", &n) && s &&
+                   !s->bad && rv__json_size(s->value) + (size_t)n > 15
                ? both
                : 0;
 }
@@ -343,7 +354,8 @@ static unsigned palette_order(const rv__rule_input *in)
     const rv__slot *s = rv__node_find(in->task, IDEOGRAM "colorPalette.members", NULL);
     double before = 1, weight;
     for (size_t i = 0; s && i < s->count; i++) {
-        if (!rv__node_given(&s->nodes[i], "colorWeight") || !rv__node_number(&s->nodes[i], "colorWeight", &weight))
+        if (!rv__node_given(&s->nodes[i], "colorWeight") ||
+            !rv__node_number(&s->nodes[i], "colorWeight", &weight))
             continue;
         if (weight > before)
             return 1;
@@ -352,7 +364,7 @@ static unsigned palette_order(const rv__rule_input *in)
     return 0;
 }
 
-/* ---- the table --------------------------------------------------------------------------------- */
+/* ---- the table --------------------------------------------------------------------------- */
 
 #define CROSS .code = "incompatibleParameters", .kind = "cross"
 #define EXCLUSIVE(a, b) .sentence = a " and " b " are two forms of the same bound: give one of them"
@@ -365,10 +377,10 @@ const rv__rule rv__rules[] = {
     {"height-needed", NULL, {"height"}, height_needed, .code = "missingHeight", .kind = "required",
      .sentence = "height is required"},
 
-    {"cache-start-forms", NULL, {ACC "cacheStartStep", ACC "cacheStartStepPercentage"}, cache_start_forms,
-     CROSS, EXCLUSIVE("cacheStartStep", "cacheStartStepPercentage")},
-    {"cache-end-forms", NULL, {ACC "cacheEndStep", ACC "cacheEndStepPercentage"}, cache_end_forms, CROSS,
-     EXCLUSIVE("cacheEndStep", "cacheEndStepPercentage")},
+    {"cache-start-forms", NULL, {ACC "cacheStartStep", ACC "cacheStartStepPercentage"},
+     cache_start_forms, CROSS, EXCLUSIVE("cacheStartStep", "cacheStartStepPercentage")},
+    {"cache-end-forms", NULL, {ACC "cacheEndStep", ACC "cacheEndStepPercentage"}, cache_end_forms,
+     CROSS, EXCLUSIVE("cacheEndStep", "cacheEndStepPercentage")},
     {"cache-step-order", NULL, {ACC "cacheStartStep", ACC "cacheEndStep"}, cache_step_order, CROSS,
      .sentence = "cacheStartStep must be less than cacheEndStep"},
     {"cache-percent-order", NULL, {ACC "cacheStartStepPercentage", ACC "cacheEndStepPercentage"},
@@ -381,22 +393,25 @@ const rv__rule rv__rules[] = {
     {"cache-mixed-start", NULL, {ACC "cacheStartStep", ACC "cacheEndStepPercentage", "steps"},
      cache_mixed_start, CROSS,
      .sentence = "cacheStartStep must be less than the step that cacheEndStepPercentage means"},
-    {"cache-mixed-end", NULL, {ACC "cacheStartStepPercentage", ACC "cacheEndStep", "steps"}, cache_mixed_end,
-     CROSS, .sentence = "the step that cacheStartStepPercentage means must be less than cacheEndStep"},
-    {"one-cache", NULL, {ACC "teaCache", ACC "fbCache", ACC "dbCache", ACC "deepCache"}, one_cache, CROSS,
-     .sentence = "only one cache can be switched on"},
-    {"cache-stochastic", NULL,
-     {ACC "teaCache", ACC "fbCache", ACC "dbCache", ACC "deepCache", "scheduler"}, cache_stochastic, CROSS,
+    {"cache-mixed-end", NULL, {ACC "cacheStartStepPercentage", ACC "cacheEndStep", "steps"},
+     cache_mixed_end, CROSS,
+     .sentence = "the step that cacheStartStepPercentage means must be less than cacheEndStep"},
+    {"one-cache", NULL, {ACC "teaCache", ACC "fbCache", ACC "dbCache", ACC "deepCache"}, one_cache,
+     CROSS, .sentence = "only one cache can be switched on"},
+    {"cache-stochastic", NULL, {ACC "teaCache", ACC "fbCache", ACC "dbCache", ACC "deepCache",
+     "scheduler"}, cache_stochastic, CROSS,
      .sentence = "the cache is left off, because this scheduler adds fresh noise at every step",
      .warning = true},
 
-    {"negative-without-guidance", NULL, {"negativePrompt", "CFGScale"}, negative_without_guidance, CROSS,
-     .sentence = "negativePrompt has no effect, because CFGScale is not above 1", .warning = true},
-    {"transparency-format", NULL, {"advancedFeatures.layerDiffuse", "outputFormat"}, transparency_format, CROSS,
+    {"negative-without-guidance", NULL, {"negativePrompt", "CFGScale"}, negative_without_guidance,
+     CROSS, .sentence = "negativePrompt has no effect, because CFGScale is not above 1",
+     .warning = true},
+    {"transparency-format", NULL, {"advancedFeatures.layerDiffuse", "outputFormat"},
+     transparency_format, CROSS,
      .sentence = "layerDiffuse needs an outputFormat with transparency: PNG or WEBP"},
 
-    {"mask-needs-seed", NULL, {"seedImage"}, mask_needs_seed, .code = "missingSeedImage", .kind = "required",
-     .sentence = "seedImage is required with maskImage"},
+    {"mask-needs-seed", NULL, {"seedImage"}, mask_needs_seed, .code = "missingSeedImage",
+     .kind = "required", .sentence = "seedImage is required with maskImage"},
     {"outpaint-needs-seed", NULL, {"seedImage"}, outpaint_needs_seed, .code = "missingSeedImage",
      .kind = "required", .sentence = "seedImage is required with outpaint"},
     {"margin-needs-mask", NULL, {"maskImage"}, margin_needs_mask, .code = "missingMaskImage",
@@ -408,82 +423,93 @@ const rv__rule rv__rules[] = {
     {"outpaint-height", NULL, {"height", "outpaint.top", "outpaint.bottom"}, outpaint_height, CROSS,
      .sentence = "height must be that of the start picture plus top and bottom"},
 
-    {"refiner-forms", NULL, {"refiner.startStep", "refiner.startStepPercentage"}, refiner_forms, CROSS,
-     EXCLUSIVE("startStep", "startStepPercentage")},
+    {"refiner-forms", NULL, {"refiner.startStep", "refiner.startStepPercentage"}, refiner_forms,
+     CROSS, EXCLUSIVE("startStep", "startStepPercentage")},
     {"refiner-steps", NULL, {"refiner.startStep", "steps"}, refiner_steps, CROSS,
      .sentence = "the refiner's startStep must be at most steps"},
-    {"control-start-forms", "controlNet", {"controlNet[].startStep", "controlNet[].startStepPercentage"},
-     control_start_forms, CROSS, EXCLUSIVE("startStep", "startStepPercentage")},
+    {"control-start-forms", "controlNet", {"controlNet[].startStep",
+     "controlNet[].startStepPercentage"}, control_start_forms, CROSS, EXCLUSIVE("startStep",
+     "startStepPercentage")},
     {"control-end-forms", "controlNet", {"controlNet[].endStep", "controlNet[].endStepPercentage"},
      control_end_forms, CROSS, EXCLUSIVE("endStep", "endStepPercentage")},
     {"control-step-order", "controlNet", {"controlNet[].startStep", "controlNet[].endStep"},
      control_step_order, CROSS, .sentence = "startStep must be less than endStep"},
-    {"control-percent-order", "controlNet",
-     {"controlNet[].startStepPercentage", "controlNet[].endStepPercentage"}, control_percent_order, CROSS,
+    {"control-percent-order", "controlNet", {"controlNet[].startStepPercentage",
+     "controlNet[].endStepPercentage"}, control_percent_order, CROSS,
      .sentence = "startStepPercentage must be less than endStepPercentage"},
-    {"control-start-steps", "controlNet", {"controlNet[].startStep", "steps"}, control_start_steps, CROSS,
-     .sentence = "startStep must be at most steps"},
+    {"control-start-steps", "controlNet", {"controlNet[].startStep", "steps"}, control_start_steps,
+     CROSS, .sentence = "startStep must be at most steps"},
     {"control-end-steps", "controlNet", {"controlNet[].endStep", "steps"}, control_end_steps, CROSS,
      .sentence = "endStep must be at most steps"},
-    {"control-mixed-start", "controlNet", {"controlNet[].startStep", "controlNet[].endStepPercentage", "steps"},
-     control_mixed_start, CROSS,
+    {"control-mixed-start", "controlNet", {"controlNet[].startStep",
+     "controlNet[].endStepPercentage", "steps"}, control_mixed_start, CROSS,
      .sentence = "startStep must be less than the step that endStepPercentage means"},
-    {"control-mixed-end", "controlNet", {"controlNet[].startStepPercentage", "controlNet[].endStep", "steps"},
-     control_mixed_end, CROSS,
+    {"control-mixed-end", "controlNet", {"controlNet[].startStepPercentage", "controlNet[].endStep",
+     "steps"}, control_mixed_end, CROSS,
      .sentence = "the step that startStepPercentage means must be less than endStep"},
-    {"face-start-forms", NULL, {"puLID.CFGStartStep", "puLID.CFGStartStepPercentage"}, face_start_forms, CROSS,
-     EXCLUSIVE("CFGStartStep", "CFGStartStepPercentage")},
-    {"ace-needs-reference", NULL, {"referenceImages"}, ace_needs_reference, .code = "missingReferenceImages",
-     .kind = "required", .sentence = "referenceImages is required with acePlusPlus"},
+    {"face-start-forms", NULL, {"puLID.CFGStartStep", "puLID.CFGStartStepPercentage"},
+     face_start_forms, CROSS, EXCLUSIVE("CFGStartStep", "CFGStartStepPercentage")},
+    {"ace-needs-reference", NULL, {"referenceImages"}, ace_needs_reference,
+     .code = "missingReferenceImages", .kind = "required",
+     .sentence = "referenceImages is required with acePlusPlus"},
     {"ace-one-reference", NULL, {"acePlusPlus", "referenceImages"}, ace_one_reference, CROSS,
      .sentence = "acePlusPlus takes one reference picture"},
     {"ace-model", NULL, {"acePlusPlus", "model"}, ace_model, CROSS,
      .sentence = "acePlusPlus works with the model runware:102@1 only"},
 
-    {"sequence-pictures", NULL,
-     {"referenceImages", "providerSettings.bytedance.maxSequentialImages"}, sequence_pictures, CROSS,
+    {"sequence-pictures", NULL, {"referenceImages",
+     "providerSettings.bytedance.maxSequentialImages"}, sequence_pictures, CROSS,
      .sentence = "reference pictures and maxSequentialImages must be at most 15 together"},
-    {"style-code", NULL,
-     {IDEOGRAM "styleCode", IDEOGRAM "styleType", IDEOGRAM "styleReferenceImages", "referenceImages"},
-     style_code, CROSS, .sentence = "styleCode cannot be used with styleType or with reference pictures"},
-    {"palette-forms", NULL, {IDEOGRAM "colorPalette.name", IDEOGRAM "colorPalette.members"}, palette_forms,
-     CROSS, .sentence = "a colour palette has either a name or members"},
+    {"style-code", NULL, {IDEOGRAM "styleCode", IDEOGRAM "styleType",
+     IDEOGRAM "styleReferenceImages", "referenceImages"}, style_code, CROSS,
+     .sentence = "styleCode cannot be used with styleType or with reference pictures"},
+    {"palette-forms", NULL, {IDEOGRAM "colorPalette.name", IDEOGRAM "colorPalette.members"},
+     palette_forms, CROSS, .sentence = "a colour palette has either a name or members"},
     {"palette-order", NULL, {IDEOGRAM "colorPalette.members"}, palette_order, CROSS,
      .sentence = "the weights of a colour palette should descend", .warning = true},
     {0},
 };
 
-/* ---- checking ---------------------------------------------------------------------------------- */
+/* ---- checking ---------------------------------------------------------------------------- */
 
 /* Pointer and dotted name of a rule's field, whose list, if it has one, means element `index`. */
-static bool name_field(rv__pool *pool, const char *field, size_t index, const char *task, const char **pointer,
-                       const char **dotted)
+static bool name_field(rv__pool *pool, const char *field, size_t index, const char *task,
+                       const char **pointer, const char **dotted)
 {
     const char *rest = strstr(field, "[]");
-    char *path = rest ? rv__pool_format(pool, "%s/%.*s/%zu%s", task, (int)(rest - field), field, index, rest + 2)
+    char *path = rest ? rv__pool_format(pool, "%s/%.*s/%zu%s", task, (int)(rest - field), field,
+                                        index, rest + 2)
                       : rv__pool_format(pool, "%s/%s", task, field);
-    *dotted = rest ? rv__pool_format(pool, "%.*s[%zu]%s", (int)(rest - field), field, index, rest + 2) : field;
+    *dotted =
+        rest ? rv__pool_format(pool, "%.*s[%zu]%s", (int)(rest - field), field, index, rest + 2)
+             : field;
     for (char *c = path ? path + strlen(task) : NULL; c && *c; c++)
         *c = *c == '.' ? '/' : *c;
     *pointer = path;
     return path && *dotted;
 }
 
-static void report(const rv__checker *c, const rv__rule *r, unsigned set, size_t index, const rv__place *place)
+static void report(const rv__checker *c, const rv__rule *r, unsigned set, size_t index,
+                   const rv__place *place)
 {
     const char *pointers[RV__RULE_FIELDS], *parameters[RV__RULE_FIELDS];
     rv__pool *pool = c->issues->pool;
     const char *task = rv__place_pointer(pool, place);
-    rv__problem p = {.pointers = pointers, .parameters = parameters, .code = r->code, .rule = r->kind,
+    rv__problem p = {.pointers = pointers,
+                     .parameters = parameters,
+                     .code = r->code,
+                     .rule = r->kind,
                      .warning = r->warning};
     for (size_t i = 0; task && i < RV__RULE_FIELDS && r->fields[i]; i++) {
         if (set >> i & 1)
-            p.places += name_field(pool, r->fields[i], index, task, &pointers[p.places], &parameters[p.places]);
+            p.places += name_field(pool, r->fields[i], index, task, &pointers[p.places],
+                                   &parameters[p.places]);
     }
     rv__issues_add(c->issues, &p, "%s", r->sentence);
 }
 
-static bool check_rule(const rv__checker *c, const rv__rule *r, const rv__node *task, const rv__place *place)
+static bool check_rule(const rv__checker *c, const rv__rule *r, const rv__node *task,
+                       const rv__place *place)
 {
     rv__rule_input in = {.task = task};
     const rv__slot *list = r->list ? rv__node_find(task, r->list, NULL) : NULL;

@@ -1,9 +1,10 @@
-/* The rows of the parameter table, and the words that belong to one parameter only.  A parameter whose rules differ
- * between the families has one row per family.  Names, limits and defaults are the service's (model pages of
- * runware:97@1 and 97@3, and the reference of imageInference); labels and help are ours. */
+/* The rows of the parameter table, and the words that belong to one parameter only.  A parameter
+ * whose rules differ between the families has one row per family.  Names, limits and defaults are
+ * the service's (model pages of runware:97@1 and 97@3, and the reference of imageInference); labels
+ * and help are ours. */
 #include "table.h"
 
-/* ---- words ------------------------------------------------------------------------------------- */
+/* ---- words ------------------------------------------------------------------------------- */
 
 static const rv__word output_types[] = {
     {"URL", "The picture is stored and the reply names its address."},
@@ -99,7 +100,8 @@ static const rv__word style_types[] = {
 };
 
 static const rv__word palettes[] = {
-    {"EMBER"}, {"FRESH"}, {"JUNGLE"}, {"MAGIC"}, {"MELON"}, {"MOSAIC"}, {"PASTEL"}, {"ULTRAMARINE"}, {0},
+    {"EMBER"}, {"FRESH"},  {"JUNGLE"}, {"MAGIC"},
+    {"MELON"}, {"MOSAIC"}, {"PASTEL"}, {"ULTRAMARINE"}, {0},
 };
 
 static const rv__word mediums[] = {
@@ -108,7 +110,7 @@ static const rv__word mediums[] = {
     {0},
 };
 
-/* ---- members of objects ------------------------------------------------------------------------ */
+/* ---- members of objects ------------------------------------------------------------------ */
 
 static const rv__field safety_fields[] = {
     {.name = "checkContent", .type = RV__BOOL, .families = RV__EVERY, .preset = "false",
@@ -387,7 +389,7 @@ static const rv__field provider_fields[] = {
     {0},
 };
 
-/* ---- the task ---------------------------------------------------------------------------------- */
+/* ---- the task ---------------------------------------------------------------------------- */
 
 const rv__field rv__table[] = {
     {.name = "taskType", .type = RV__TEXT, .families = RV__EVERY, .required = true,

@@ -1,5 +1,6 @@
-/* Batches: from the text of a request to checked, normalised tasks and all issues at once.  A batch is built in one
- * go, then never changes; the parsed text is gone by then, because issues and tasks own what they need. */
+/* Batches: from the text of a request to checked, normalised tasks and all issues at once.  A batch
+ * is built in one go, then never changes; the parsed text is gone by then, because issues and tasks
+ * own what they need. */
 #include "task.h"
 
 #include "base/uuid.h"
@@ -20,35 +21,35 @@
 #define GENERIC_DOCUMENTATION "https://runware.ai/docs/en/image-inference/api-reference"
 
 struct rv_task {
-    rv_batch        *batch; /* not counted: tasks live in their batch */
-    size_t           index;
-    const char      *type, *uuid, *model_sent;
+    rv_batch *batch; /* not counted: tasks live in their batch */
+    size_t index;
+    const char *type, *uuid, *model_sent;
     const rv__model *model;
-    bool             checked; /* no errors */
-    char            *json;
-    size_t           json_len;
-    rv__value       *value;
-    size_t           results;
-    uint64_t         seed, seed_min, seed_max;
+    bool checked; /* no errors */
+    char *json;
+    size_t json_len;
+    rv__value *value;
+    size_t results;
+    uint64_t seed, seed_min, seed_max;
 };
 
 struct rv_batch {
-    atomic_int  refs;
-    rv__pool    pool;
-    rv__issues  issues;
+    atomic_int refs;
+    rv__pool pool;
+    rv__issues issues;
     rv__models *models;
-    rv_task    *tasks;
-    size_t      size;
+    rv_task *tasks;
+    size_t size;
 };
 
 /* While a batch is being built. */
 typedef struct builder {
-    rv_batch                 *b;
+    rv_batch *b;
     const rv__check_settings *settings;
-    bool                     *twice; /* of each task: an earlier one has its UUID */
+    bool *twice; /* of each task: an earlier one has its UUID */
 } builder;
 
-/* ---- one task ---------------------------------------------------------------------------------- */
+/* ---- one task ---------------------------------------------------------------------------- */
 
 static rv__pool *pool_of(const builder *w)
 {
@@ -73,7 +74,8 @@ static void normalise(rv_task *t, const rv__node *n)
     rv__pool *pool = &t->batch->pool;
     rv__buf b;
     rv__buf_init(&b, SIZE_MAX / 2);
-    rv__normal_write(&b, n, t->model ? t->model->id : NULL, rv__node_given(n, "seed") ? 0 : draw_seed());
+    rv__normal_write(&b, n, t->model ? t->model->id : NULL,
+                     rv__node_given(n, "seed") ? 0 : draw_seed());
     t->json = rv__buf_take(&b, &t->json_len);
     t->value = t->json ? rv__json_parse(t->json, t->json_len, NULL) : NULL;
     if (!t->value) {
@@ -90,7 +92,7 @@ static void normalise(rv_task *t, const rv__node *n)
     }
 }
 
-/* The model of a task, or an issue.  An absent or wrongly typed one gets its issue from the table. */
+/* The model of a task, or an issue.  An absent or wrongly typed one gets that from the table. */
 static const rv__model *resolve_model(const builder *w, const rv__value *v, const rv__place *task)
 {
     const char *name = rv__json_string(v);
@@ -101,14 +103,18 @@ static const rv__model *resolve_model(const builder *w, const rv__value *v, cons
         return m;
     rv__pool *pool = pool_of(w);
     rv__place place = {.up = task, .name = "model"};
-    const char *clipped = rv__clip(pool, name), *guess = rv__models_guess(w->settings->models, name);
+    const char *clipped = rv__clip(pool, name),
+               *guess = rv__models_guess(w->settings->models, name);
     bool form = rv__air_valid(name);
-    rv__problem p = {.rule = "model", .code = form ? "modelNotFound" : "invalidModel",
+    rv__problem p = {.rule = "model",
+                     .code = form ? "modelNotFound" : "invalidModel",
                      .field = rv__field_find(rv__table, "model")};
     p.nearest = guess ? rv__pool_format(pool, "\"%s\"", guess) : NULL;
     const char *hint = guess ? rv__pool_format(pool, " (did you mean %s?)", guess) : "";
-    const char *what = form ? "is not served here" : "is neither a model identifier like runware:97@3 nor an alias";
-    rv__issues_at(&w->b->issues, &place, p, "model %s %s%s", clipped ? clipped : "", what, hint ? hint : "");
+    const char *what = form ? "is not served here"
+                            : "is neither a model identifier like runware:97@3 nor an alias";
+    rv__issues_at(&w->b->issues, &place, p, "model %s %s%s", clipped ? clipped : "", what,
+                  hint ? hint : "");
     return NULL;
 }
 
@@ -118,16 +124,20 @@ static bool names_nothing(const rv__value *v, const rv__model *m)
     return rv__json_is_string(v) && !m;
 }
 
-static void check_image(const builder *w, rv_task *t, const rv__value *v, const rv__place *place, bool good)
+static void check_image(const builder *w, rv_task *t, const rv__value *v, const rv__place *place,
+                        bool good)
 {
     const rv__value *model = rv__json_get(v, "model");
     rv__issues *issues = &w->b->issues;
     issues->documentation = GENERIC_DOCUMENTATION;
     t->model = resolve_model(w, model, place);
     if (t->model)
-        issues->documentation = rv__json_get_string(t->model->card, "documentation", GENERIC_DOCUMENTATION);
+        issues->documentation =
+            rv__json_get_string(t->model->card, "documentation", GENERIC_DOCUMENTATION);
     good &= !names_nothing(model, t->model);
-    t->model_sent = t->model ? rv__pool_text(pool_of(w), rv__json_string(model), strlen(rv__json_string(model))) : NULL;
+    t->model_sent =
+        t->model ? rv__pool_text(pool_of(w), rv__json_string(model), strlen(rv__json_string(model)))
+                 : NULL;
     const rv__field *fields = t->model ? t->model->fields : rv__models_generic(w->settings->models);
     rv__checker c = {issues, w->settings, t->model != NULL};
     rv__node n = {0};
@@ -149,7 +159,8 @@ static void check_simple(const builder *w, rv_task *t, const rv__value *v, const
 }
 
 /* What the task is; issues for what is not served. */
-static void check_type(const builder *w, rv_task *t, const rv__value *v, const rv__place *place, bool good)
+static void check_type(const builder *w, rv_task *t, const rv__value *v, const rv__place *place,
+                       bool good)
 {
     static const char *const served[] = {"imageInference", "authentication", "ping"};
     if (strcmp(t->type, served[0]) == 0) {
@@ -161,14 +172,18 @@ static void check_type(const builder *w, rv_task *t, const rv__value *v, const r
     } else {
         const char *near = NULL;
         for (size_t i = 0; i < 3 && !near; i++)
-            near = strcasecmp(t->type, served[i]) == 0 || rv__text_distance(t->type, served[i], 3) <= 3 ? served[i] : NULL;
+            near =
+                strcasecmp(t->type, served[i]) == 0 || rv__text_distance(t->type, served[i], 3) <= 3
+                    ? served[i]
+                    : NULL;
         rv__place at = {.up = place, .name = "taskType"};
         rv__problem p = {.code = "unsupportedTaskType", .rule = "unsupported"};
         p.nearest = near ? rv__pool_format(pool_of(w), "\"%s\"", near) : NULL;
-        rv__issues_at(&w->b->issues, &at, p,
-                      near ? "taskType must be imageInference, authentication or ping (did you mean %s?)"
-                           : "taskType must be imageInference, authentication or ping",
-                      near);
+        rv__issues_at(
+            &w->b->issues, &at, p,
+            near ? "taskType must be imageInference, authentication or ping (did you mean %s?)"
+                 : "taskType must be imageInference, authentication or ping",
+            near);
     }
 }
 
@@ -211,7 +226,7 @@ static void check_task(const builder *w, rv_task *t, const rv__value *v, const r
         t->checked = false;
 }
 
-/* ---- the whole body ---------------------------------------------------------------------------- */
+/* ---- the whole body ---------------------------------------------------------------------- */
 
 static void refuse_body(rv_batch *b, const char *rule, const char *code, const char *message)
 {
@@ -221,7 +236,8 @@ static void refuse_body(rv_batch *b, const char *rule, const char *code, const c
 
 static void refuse_size(rv_batch *b, int64_t max)
 {
-    char *message = rv__pool_format(&b->pool, "the body must have at most %lld tasks", (long long)max);
+    char *message =
+        rv__pool_format(&b->pool, "the body must have at most %lld tasks", (long long)max);
     if (message)
         refuse_body(b, "length", "arrayTooLarge", message);
 }
@@ -235,15 +251,15 @@ static void refuse_json(rv_batch *b, const char *text, const rv__json_error *err
             from = i + 1;
         }
     }
-    char *message = rv__pool_format(&b->pool, "the body is not valid JSON: %s (line %zu, byte %zu)", err->message,
-                                    line, err->offset - from + 1);
+    char *message = rv__pool_format(&b->pool, "the body is not valid JSON: %s (line %zu, byte %zu)",
+                                    err->message, line, err->offset - from + 1);
     if (message)
         refuse_body(b, "json", "invalidRequestBody", message);
 }
 
 typedef struct named {
     const char *uuid;
-    size_t      index;
+    size_t index;
 } named;
 
 static int compare_named(const void *a, const void *b)
@@ -351,7 +367,7 @@ void rv_batch_unref(rv_batch *b)
     rv__free(b);
 }
 
-/* ---- reading a batch --------------------------------------------------------------------------- */
+/* ---- reading a batch --------------------------------------------------------------------- */
 
 size_t rv_batch_issues(const rv_batch *b, const rv_issue **list)
 {
@@ -389,7 +405,7 @@ rv_task *rv_batch_task(rv_batch *b, size_t i)
     return i < b->size && b->tasks[i].checked ? &b->tasks[i] : NULL;
 }
 
-/* ---- reading a task ---------------------------------------------------------------------------- */
+/* ---- reading a task ---------------------------------------------------------------------- */
 
 const char *rv_task_json(const rv_task *t, size_t *len)
 {
@@ -468,7 +484,9 @@ double rv__task_cost(const rv_task *t)
     double per_megapixel = rv__json_get_number(price, "perMegapixel", 0);
     if (!price)
         return -1;
-    double pixels = rv__json_get_number(t->value, "width", 0) * rv__json_get_number(t->value, "height", 0);
-    double cost = base + per_step * rv__json_get_number(t->value, "steps", 0) + per_megapixel * pixels / 1e6;
+    double pixels =
+        rv__json_get_number(t->value, "width", 0) * rv__json_get_number(t->value, "height", 0);
+    double cost =
+        base + per_step * rv__json_get_number(t->value, "steps", 0) + per_megapixel * pixels / 1e6;
     return round(cost * 1e4) / 1e4;
 }

@@ -1,5 +1,5 @@
-/* Checking single values: kind, range, step, words, length and form.  Every problem becomes an issue; nothing stops
- * at the first. */
+/* Checking single values: kind, range, step, words, length and form.  Every problem becomes an
+ * issue; nothing stops at the first. */
 #include "values.h"
 
 #include "base/utf8.h"
@@ -17,13 +17,13 @@ double rv__field_max(const rv__field *f, const rv__check_settings *s)
     return f->max != 0 && f->max < cap ? f->max : cap;
 }
 
-/* ---- issues of one value ----------------------------------------------------------------------- */
+/* ---- issues of one value ----------------------------------------------------------------- */
 
 typedef struct subject {
     const rv__checker *c;
-    const rv__field   *f;
-    const rv__value   *v;
-    const rv__place   *place;
+    const rv__field *f;
+    const rv__value *v;
+    const rv__place *place;
 } subject;
 
 static rv__pool *pool_of(const subject *s)
@@ -42,16 +42,17 @@ static const char *subject_name(const subject *s)
     return name ? name : "";
 }
 
-/* Adds an issue about the subject; the sentence is "NAME must WHAT", with the nearest value behind. */
-static bool refuse(const subject *s, const char *rule, const char *code, const char *nearest, const char *what)
+/* Adds an issue about the subject; the sentence is "NAME must WHAT (nearest: VALUE)". */
+static bool refuse(const subject *s, const char *rule, const char *code, const char *nearest,
+                   const char *what)
 {
     rv__problem p = {.code = code,
                      .rule = rule,
                      .field = s->f,
                      .max = s->f->type == RV__INT ? rv__field_max(s->f, s->c->settings) : 0,
                      .nearest = nearest};
-    rv__issues_at(s->c->issues, s->place, p, nearest ? "%s must %s (nearest: %s)" : "%s must %s", subject_name(s),
-                  what ? what : "be another value", nearest);
+    rv__issues_at(s->c->issues, s->place, p, nearest ? "%s must %s (nearest: %s)" : "%s must %s",
+                  subject_name(s), what ? what : "be another value", nearest);
     return false;
 }
 
@@ -71,8 +72,9 @@ static const char *kind_of(const rv__value *v)
 static bool refuse_kind(const subject *s)
 {
     static const char *const wanted[] = {
-        [RV__BOOL] = "true or false", [RV__INT] = "an integer",        [RV__UINT] = "an integer",
-        [RV__FLOAT] = "a number",     [RV__TEXT] = "a text",           [RV__TEXTS] = "a list of texts",
+        [RV__BOOL] = "true or false", [RV__INT] = "an integer",
+        [RV__UINT] = "an integer",    [RV__FLOAT] = "a number",
+        [RV__TEXT] = "a text",        [RV__TEXTS] = "a list of texts",
         [RV__OBJECT] = "an object",   [RV__LIST] = "a list of objects",
     };
     const char *what =
@@ -80,7 +82,7 @@ static bool refuse_kind(const subject *s)
     return refuse(s, "type", invalid(s), NULL, what);
 }
 
-/* ---- numbers ----------------------------------------------------------------------------------- */
+/* ---- numbers ----------------------------------------------------------------------------- */
 
 static const char *number_text(rv__pool *pool, double v)
 {
@@ -162,8 +164,8 @@ static bool check_uint(const subject *s)
         return true;
     uint64_t nearest = d > 1 ? s->f->max_uint : min;
     const char *text = rv__pool_format(pool_of(s), "%llu", (unsigned long long)nearest);
-    const char *what = rv__pool_format(pool_of(s), "be between %llu and %llu", (unsigned long long)min,
-                                       (unsigned long long)s->f->max_uint);
+    const char *what = rv__pool_format(pool_of(s), "be between %llu and %llu",
+                                       (unsigned long long)min, (unsigned long long)s->f->max_uint);
     return refuse(s, "range", invalid(s), text, what);
 }
 
@@ -181,7 +183,7 @@ static bool check_float(const subject *s)
     return inside ? refuse_step(s, nearest) : refuse_range(s, s->f->max, nearest);
 }
 
-/* ---- texts ------------------------------------------------------------------------------------- */
+/* ---- texts ------------------------------------------------------------------------------- */
 
 static bool check_size(const subject *s, size_t n, const char *unit)
 {
@@ -194,7 +196,8 @@ static bool check_size(const subject *s, size_t n, const char *unit)
     else if (f->min_size == f->max_size)
         what = rv__pool_format(pool_of(s), "have %zu %s, not %zu", f->min_size, unit, n);
     else
-        what = rv__pool_format(pool_of(s), "have %zu to %zu %s, not %zu", f->min_size, f->max_size, unit, n);
+        what = rv__pool_format(pool_of(s), "have %zu to %zu %s, not %zu", f->min_size, f->max_size,
+                               unit, n);
     return refuse(s, "length", f->length_code ? f->length_code : invalid(s), NULL, what);
 }
 
@@ -262,7 +265,7 @@ static bool check_texts(const subject *s)
     return good;
 }
 
-/* ---- objects and lists ------------------------------------------------------------------------- */
+/* ---- objects and lists ------------------------------------------------------------------- */
 
 static bool check_nested(const subject *s, rv__slot *slot)
 {
@@ -322,20 +325,23 @@ static bool check_value(const subject *s, rv__slot *slot)
 }
 
 /* A name that the model's rows do not have.  True when the task may run all the same. */
-static bool check_stranger(const rv__checker *c, const char *name, const rv__field *fields, const rv__field *source,
-                           const rv__place *place)
+static bool check_stranger(const rv__checker *c, const char *name, const rv__field *fields,
+                           const rv__field *source, const rv__place *place)
 {
     const rv__field *other = source ? rv__field_find(source, name) : NULL;
     if (other && !c->known)
         return true; /* some model may have it */
     if (other) {
         rv__problem p = {.code = "unsupportedParameter", .rule = "unsupported"};
-        rv__issues_at(c->issues, place, p, "%s is not supported by this model", rv__place_dotted(c->issues->pool, place));
+        rv__issues_at(c->issues, place, p, "%s is not supported by this model",
+                      rv__place_dotted(c->issues->pool, place));
         return false;
     }
     const char *guess = rv__field_guess(fields, name);
-    rv__problem p = {.code = "unknownParameter", .rule = "unknown", .warning = c->settings->lenient};
-    rv__issues_at(c->issues, place, p, guess ? "%s is not a parameter (did you mean %s?)" : "%s is not a parameter",
+    rv__problem p = {
+        .code = "unknownParameter", .rule = "unknown", .warning = c->settings->lenient};
+    rv__issues_at(c->issues, place, p,
+                  guess ? "%s is not a parameter (did you mean %s?)" : "%s is not a parameter",
                   rv__place_dotted(c->issues->pool, place), guess);
     return c->settings->lenient;
 }
@@ -371,7 +377,8 @@ static bool match_members(const rv__checker *c, const rv__value *object, const r
 }
 
 /* Second pass: each row in the table's order. */
-static bool check_row(const rv__checker *c, const rv__field *f, rv__slot *slot, const rv__place *above)
+static bool check_row(const rv__checker *c, const rv__field *f, rv__slot *slot,
+                      const rv__place *above)
 {
     rv__place place = {.up = above, .name = slot->value ? rv__json_key(slot->value) : f->name};
     subject s = {c, f, slot->value, &place};
@@ -382,14 +389,15 @@ static bool check_row(const rv__checker *c, const rv__field *f, rv__slot *slot, 
     }
     if (!f->required)
         return !slot->bad;
-    rv__problem p = {.code = rv__code_for(pool_of(&s), "missing", f->name), .rule = "required", .field = f};
+    rv__problem p = {
+        .code = rv__code_for(pool_of(&s), "missing", f->name), .rule = "required", .field = f};
     rv__issues_at(c->issues, &place, p, "%s is required", subject_name(&s));
     slot->bad = true;
     return false;
 }
 
-bool rv__check_object(const rv__checker *c, const rv__value *object, const rv__field *fields, const rv__field *source,
-                      const rv__place *place, rv__node *out)
+bool rv__check_object(const rv__checker *c, const rv__value *object, const rv__field *fields,
+                      const rv__field *source, const rv__place *place, rv__node *out)
 {
     size_t count = 0;
     while (fields[count].name)
@@ -404,14 +412,15 @@ bool rv__check_object(const rv__checker *c, const rv__value *object, const rv__f
     return good;
 }
 
-/* ---- reading the tree -------------------------------------------------------------------------- */
+/* ---- reading the tree -------------------------------------------------------------------- */
 
 const rv__slot *rv__node_find(const rv__node *n, const char *path, const rv__field **field)
 {
     for (;;) {
         size_t len = strcspn(path, ".");
         const rv__field *f = n->fields;
-        while (f->name && (f->name[0] != path[0] || strncmp(f->name, path, len) != 0 || f->name[len]))
+        while (f->name &&
+               (f->name[0] != path[0] || strncmp(f->name, path, len) != 0 || f->name[len]))
             f++;
         if (!f->name)
             return NULL;

@@ -1,5 +1,5 @@
-/* How long a request takes to be checked and normalised, beside cJSON only parsing the same text.  Best of many
- * rounds, so that other processes do not count. */
+/* How long a request takes to be checked and normalised, beside cJSON only parsing the same text.
+ * Best of many rounds, so that other processes do not count. */
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -62,8 +62,8 @@ static void bench(const rv__check_settings *s, const char *name)
     size_t len = fread(text, 1, sizeof text, f);
     fclose(f);
     double ours = time_of(s, text, len), theirs = time_of(NULL, text, len);
-    printf("bench request-check %.14s: %.1f us | cJSON parse only %.1f us | ratio %.1f\n", name, ours, theirs,
-           ours / theirs);
+    printf("bench request-check %.14s: %.1f us | cJSON parse only %.1f us | ratio %.1f\n", name,
+           ours, theirs, ours / theirs);
 }
 
 static int is_seed(const struct dirent *d)
@@ -77,7 +77,8 @@ int main(void)
     int n = scandir(SOURCE_ROOT "/tests/requests", &names, is_seed, alphasort);
     rv__check_settings s = {.models = rv__models_new()};
     rv_error err = {0};
-    if (n < 1 || rv__models_add((rv__models *)s.models, SOURCE_ROOT "/config/models", &err) != RV_OK)
+    if (n < 1 ||
+        rv__models_add((rv__models *)s.models, SOURCE_ROOT "/config/models", &err) != RV_OK)
         return 1;
     for (int i = 0; i < n; i++) {
         bench(&s, names[i]->d_name);

@@ -1,4 +1,5 @@
-/* JSON from hostile bytes: what is accepted must come out as JSON that reads back the same; and base64. */
+/* JSON from hostile bytes: what is accepted must come out as JSON that reads back the same; and
+ * base64. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,14 +1,16 @@
-/* Request bodies from hostile bytes: checked, reported in both JSON forms, normalised.  What comes out must be JSON,
- * and a normalised task must be a request that is normalised already. */
+/* Request bodies from hostile bytes: checked, reported in both JSON forms, normalised.  What comes
+ * out must be JSON, and a normalised task must be a request that is normalised already. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "request/task.h"
 
-static const char full[] = "{\"id\":\"runware:97@1\",\"name\":\"Full\",\"aliases\":[\"hidream-i1-full\"],"
-                           "\"parameters\":{\"CFGScale\":{\"default\":5}},\"price\":{\"perStep\":0.0003}}";
-static const char every[] = "{\"id\":\"runware:101@1\",\"name\":\"Generic\",\"family\":\"generic\"}";
+static const char full[] =
+    "{\"id\":\"runware:97@1\",\"name\":\"Full\",\"aliases\":[\"hidream-i1-full\"],"
+    "\"parameters\":{\"CFGScale\":{\"default\":5}},\"price\":{\"perStep\":0.0003}}";
+static const char every[] =
+    "{\"id\":\"runware:101@1\",\"name\":\"Generic\",\"family\":\"generic\"}";
 
 static rv__models *models;
 

@@ -1,5 +1,5 @@
-/* What the tests of the request model share: the cards of the source tree plus a generic one, and short ways to
- * look at issues. */
+/* What the tests of the request model share: the cards of the source tree plus a generic one, and
+ * short ways to look at issues. */
 #ifndef REQUEST_HELPER_H
 #define REQUEST_HELPER_H
 
@@ -15,8 +15,10 @@
 #include <cmocka.h>
 
 #define GENERIC_MODEL "test:generic@1"
-#define TASK_UUID "a770f077-f413-47de-9dac-be0b26a35da6"
-#define PNG_BASE64 "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR4nGNgYGBgAAAABQABXvMqOgAAAABJRU5ErkJggg=="
+#define TASK_UUID     "a770f077-f413-47de-9dac-be0b26a35da6"
+#define PNG_BASE64                                                                                 \
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR4nGNgYGBgAAAABQABXvMqOgAAAABJRU5ErkJg" \
+    "gg=="
 
 static rv__models *models;
 
@@ -29,7 +31,8 @@ static char *source_path(const char *below)
 static int load_models(void **state)
 {
     static const char generic[] =
-        "{\"id\":\"" GENERIC_MODEL "\",\"name\":\"Generic\",\"aliases\":[\"generic\"],\"family\":\"generic\"}";
+        "{\"id\":\"" GENERIC_MODEL
+        "\",\"name\":\"Generic\",\"aliases\":[\"generic\"],\"family\":\"generic\"}";
     rv_error err = {0};
     char *path = source_path("config/models");
     models = rv__models_new();
@@ -66,9 +69,11 @@ static rv_batch *parse(const char *text)
 static char *task_text(const char *model, const char *more)
 {
     bool generic = strcmp(model, GENERIC_MODEL) == 0;
-    return rv__format("[{\"taskType\":\"imageInference\",\"taskUUID\":\"" TASK_UUID "\",\"model\":\"%s\","
-                      "\"positivePrompt\":\"a quiet harbour\"%s%s}]",
-                      model, generic && !strstr(more, "\"width\"") ? ",\"width\":1024,\"height\":1024" : "", more);
+    return rv__format(
+        "[{\"taskType\":\"imageInference\",\"taskUUID\":\"" TASK_UUID "\",\"model\":\"%s\","
+        "\"positivePrompt\":\"a quiet harbour\"%s%s}]",
+        model, generic && !strstr(more, "\"width\"") ? ",\"width\":1024,\"height\":1024" : "",
+        more);
 }
 
 __attribute__((unused)) static rv_batch *parse_task(const char *model, const char *more)
@@ -87,7 +92,8 @@ static void print_issues(const rv_batch *b)
 }
 
 /* The issue with this code and parameter, or NULL. */
-__attribute__((unused)) static const rv_issue *find_issue(const rv_batch *b, const char *code, const char *parameter)
+__attribute__((unused)) static const rv_issue *find_issue(const rv_batch *b, const char *code,
+                                                          const char *parameter)
 {
     const rv_issue *list;
     rv_batch_issues(b, &list);
@@ -109,12 +115,14 @@ __attribute__((unused)) static size_t count_issues(const rv_batch *b)
 }
 
 /* Exactly one issue: this one. */
-__attribute__((unused)) static void assert_only_issue(const rv_batch *b, const char *code, const char *parameter,
-                                                      const char *rule, const char *path)
+__attribute__((unused)) static void assert_only_issue(const rv_batch *b, const char *code,
+                                                      const char *parameter, const char *rule,
+                                                      const char *path)
 {
     const rv_issue *list;
     rv_batch_issues(b, &list);
-    bool same = count_issues(b) == 1 && strcmp(list->code, code) == 0 && strcmp(list->rule, rule) == 0 &&
+    bool same = count_issues(b) == 1 && strcmp(list->code, code) == 0 &&
+                strcmp(list->rule, rule) == 0 &&
                 strcmp(list->parameter ? list->parameter : "", parameter ? parameter : "") == 0 &&
                 list->paths[0] && strcmp(list->paths[0], path) == 0;
     if (!same) {

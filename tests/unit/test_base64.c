@@ -61,12 +61,29 @@ static void test_wrong(void **state)
     }
 }
 
+/* Every byte at every place of the first and the last group. */
+static void test_every_byte(void **state)
+{
+    static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    for (int place = 0; place < 8; place++) {
+        for (int c = 1; c < 256; c++) {
+            char text[8];
+            size_t n;
+            memset(text, 'A', sizeof text);
+            text[place] = (char)c;
+            bool right = strchr(alphabet, c) != NULL || (place == 7 && c == '=');
+            assert_int_equal(rv__base64_decode(text, sizeof text, NULL, &n), right);
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_vectors),
         cmocka_unit_test(test_round_trip),
         cmocka_unit_test(test_wrong),
+        cmocka_unit_test(test_every_byte),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

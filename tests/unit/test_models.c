@@ -1,4 +1,5 @@
-/* models.c and fields.c: cards right and wrong, overrides, extensions, finding, weights without a card. */
+/* models.c and fields.c: cards right and wrong, overrides, extensions, finding, weights without a
+ * card. */
 #include "request_helper.h"
 
 #include <sys/stat.h>
@@ -44,8 +45,10 @@ static void test_wrong_cards(void **state)
         {CARD(",\"parameters\":{\"width\":{\"default\":1000}}"), "the default is outside"},
         {CARD(",\"parameters\":{\"width\":{\"min\":512,\"max\":256}}"), "contradict"},
         {CARD(",\"parameters\":{\"width\":{\"step\":-16}}"), "contradict"},
-        {CARD(",\"parameters\":{\"scheduler\":{\"words\":[\"Oiler\"]}}"), "words must come from the table"},
-        {CARD(",\"parameters\":{\"scheduler\":{\"words\":[\"Euler\"],\"default\":\"Heun\"}}"), "outside"},
+        {CARD(",\"parameters\":{\"scheduler\":{\"words\":[\"Oiler\"]}}"),
+         "words must come from the table"},
+        {CARD(",\"parameters\":{\"scheduler\":{\"words\":[\"Euler\"],\"default\":\"Heun\"}}"),
+         "outside"},
         {CARD(",\"parameters\":{\"positivePrompt\":{\"maxSize\":-1}}"), "sizes"},
     };
     rv__models *m = rv__models_new();
@@ -64,31 +67,42 @@ static void test_wrong_cards(void **state)
 static void test_overrides(void **state)
 {
     rv_error err = {0};
-    static const char card[] =
-        CARD(",\"aliases\":[\"x\"],\"x-note\":[1],\"extensions\":[\"seedImage\",\"strength\","
-             "\"acceleratorOptions.deepCache\"],\"parameters\":{\"steps\":{\"default\":4,\"max\":8},"
-             "\"width\":{\"max\":512,\"default\":256,\"step\":32},\"height\":{\"max\":512,\"default\":256},"
-             "\"scheduler\":{\"words\":[\"Euler\",\"Heun\"],\"default\":\"Euler\"},"
-             "\"positivePrompt\":{\"maxSize\":20},\"lora.weight\":{\"max\":1},\"strength\":{\"default\":0.6},"
-             "\"outputFormat\":{\"default\":\"PNG\"},\"CFGScale\":{\"default\":3.5}}");
+    static const char card[] = CARD(
+        ",\"aliases\":[\"x\"],\"x-note\":[1],\"extensions\":[\"seedImage\",\"strength\","
+        "\"acceleratorOptions.deepCache\"],\"parameters\":{\"steps\":{\"default\":4,\"max\":8},"
+        "\"width\":{\"max\":512,\"default\":256,\"step\":32},\"height\":{\"max\":512,\"default\":"
+        "256},"
+        "\"scheduler\":{\"words\":[\"Euler\",\"Heun\"],\"default\":\"Euler\"},"
+        "\"positivePrompt\":{\"maxSize\":20},\"lora.weight\":{\"max\":1},\"strength\":{\"default\":"
+        "0.6},"
+        "\"outputFormat\":{\"default\":\"PNG\"},\"CFGScale\":{\"default\":3.5}}");
     assert_int_equal(add(models, card, &err), RV_OK);
     rv_batch *b = parse_task("x", ",\"seed\":1,\"seedImage\":\"" TASK_UUID "\"");
     assert_clean(b);
     assert_string_equal(
         rv_task_json(rv_batch_task(b, 0), NULL),
         "{\"taskType\":\"imageInference\",\"taskUUID\":\"" TASK_UUID "\",\"model\":\"local:x@1\","
-        "\"positivePrompt\":\"a quiet harbour\",\"width\":256,\"height\":256,\"seed\":1,\"steps\":4,"
-        "\"scheduler\":\"Euler\",\"CFGScale\":3.5,\"numberResults\":1,\"seedImage\":\"" TASK_UUID "\",\"strength\":0.6,"
-        "\"outputType\":\"URL\",\"outputFormat\":\"PNG\",\"outputQuality\":95,\"deliveryMethod\":\"sync\","
+        "\"positivePrompt\":\"a quiet "
+        "harbour\",\"width\":256,\"height\":256,\"seed\":1,\"steps\":4,"
+        "\"scheduler\":\"Euler\",\"CFGScale\":3.5,\"numberResults\":1,\"seedImage\":\"" TASK_UUID
+        "\",\"strength\":0.6,"
+        "\"outputType\":\"URL\",\"outputFormat\":\"PNG\",\"outputQuality\":95,\"deliveryMethod\":"
+        "\"sync\","
         "\"includeCost\":false}");
     assert_true(rv__task_cost(rv_batch_task(b, 0)) < 0);
     rv_batch_unref(b);
-    b = parse_task("x", ",\"width\":528,\"height\":528,\"steps\":9,\"scheduler\":\"UniPC\",\"maskImage\":\"x\","
-                        "\"lora\":[{\"model\":\"a:1@1\",\"weight\":2}],\"acceleratorOptions\":{\"deepCache\":true,"
-                        "\"deepCacheInterval\":2}");
+    b = parse_task(
+        "x",
+        ",\"width\":528,\"height\":528,\"steps\":9,\"scheduler\":\"UniPC\",\"maskImage\":\"x\","
+        "\"lora\":[{\"model\":\"a:1@1\",\"weight\":2}],\"acceleratorOptions\":{\"deepCache\":true,"
+        "\"deepCacheInterval\":2}");
     static const char *const codes[][2] = {
-        {"invalidCustomWidth", "width"}, {"invalidCustomHeight", "height"}, {"invalidSteps", "steps"},
-        {"invalidScheduler", "scheduler"}, {"unsupportedParameter", "maskImage"}, {"invalidWeight", "lora[0].weight"},
+        {"invalidCustomWidth", "width"},
+        {"invalidCustomHeight", "height"},
+        {"invalidSteps", "steps"},
+        {"invalidScheduler", "scheduler"},
+        {"unsupportedParameter", "maskImage"},
+        {"invalidWeight", "lora[0].weight"},
         {"unsupportedParameter", "acceleratorOptions.deepCacheInterval"},
     };
     for (size_t i = 0; i < sizeof codes / sizeof *codes; i++)
@@ -102,7 +116,8 @@ static void test_find(void **state)
 {
     rv__models *m = rv__models_new();
     assert_int_equal(add(m, CARD(",\"aliases\":[\"a\",\"b\"]"), NULL), RV_OK);
-    assert_int_equal(add(m, "{\"id\":\"local:y@1\",\"name\":\"Y\",\"aliases\":[\"b\"]}", NULL), RV_OK);
+    assert_int_equal(add(m, "{\"id\":\"local:y@1\",\"name\":\"Y\",\"aliases\":[\"b\"]}", NULL),
+                     RV_OK);
     assert_string_equal(rv__models_find(m, "a")->name, "X");
     assert_string_equal(rv__models_find(m, "b")->name, "Y"); /* the newest wins */
     assert_null(rv__models_find(m, "c"));
@@ -124,17 +139,19 @@ static void test_shipped_cards(void **state)
 {
     static const struct {
         const char *id, *steps, *scale;
-    } rows[] = {{"runware:97@1", "30", "5"}, {"runware:97@2", "28", "0"}, {"runware:97@3", "16", "0"}};
+    } rows[] = {
+        {"runware:97@1", "30", "5"}, {"runware:97@2", "28", "0"}, {"runware:97@3", "16", "0"}};
     for (size_t i = 0; i < 3; i++) {
         const rv__model *m = rv__models_find(models, rows[i].id);
         assert_string_equal(rv__field_find(m->fields, "steps")->preset, rows[i].steps);
         assert_string_equal(rv__field_find(m->fields, "CFGScale")->preset, rows[i].scale);
-        assert_string_equal(rv__json_get_string(rv__json_first(rv__json_get(m->card, "executors")), "name", ""),
-                            "engine");
+        assert_string_equal(
+            rv__json_get_string(rv__json_first(rv__json_get(m->card, "executors")), "name", ""),
+            "engine");
     }
 }
 
-/* ---- files ------------------------------------------------------------------------------------- */
+/* ---- files ------------------------------------------------------------------------------- */
 
 static char root[] = "/tmp/reverie-models-XXXXXX";
 
@@ -160,8 +177,9 @@ static int make_root(void **state)
 {
     if (load_models(state) || !mkdtemp(root))
         return -1;
-    static const char *const folders[] = {"cards", "weights", "weights/scheduler", "weights/transformer", "other",
-                                          "other/transformer"};
+    static const char *const folders[] = {
+        "cards", "weights",          "weights/scheduler", "weights/transformer",
+        "other", "other/transformer"};
     for (size_t i = 0; i < sizeof folders / sizeof *folders; i++) {
         char *path = rv__format("%s/%s", root, folders[i]);
         mkdir(path, 0700);
@@ -173,9 +191,20 @@ static int make_root(void **state)
 static int drop_root(void **state)
 {
     static const char *const paths[] = {
-        "cards/1.json", "cards/2.json", "cards/.hidden.json", "cards/readme.txt", "broken.json", "HiDream-I1-Fast.gguf",
-        "plain.gguf", "weights/scheduler/scheduler_config.json", "weights/scheduler", "weights/transformer", "weights",
-        "other/transformer", "other", "cards",
+        "cards/1.json",
+        "cards/2.json",
+        "cards/.hidden.json",
+        "cards/readme.txt",
+        "broken.json",
+        "HiDream-I1-Fast.gguf",
+        "plain.gguf",
+        "weights/scheduler/scheduler_config.json",
+        "weights/scheduler",
+        "weights/transformer",
+        "weights",
+        "other/transformer",
+        "other",
+        "cards",
     };
     for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
         char *path = rv__format("%s/%s", root, paths[i]);
@@ -191,7 +220,8 @@ static void test_files(void **state)
     rv_error err = {0};
     rv__models *m = rv__models_new();
     write_file("cards/2.json", "{\"id\":\"local:two@1\",\"name\":\"Two\"}");
-    write_file("cards/1.json", "{\"id\":\"local:one@1\",\"name\":\"One\",\"engine\":{\"weights\":\"one.gguf\"}}");
+    write_file("cards/1.json",
+               "{\"id\":\"local:one@1\",\"name\":\"One\",\"engine\":{\"weights\":\"one.gguf\"}}");
     write_file("cards/.hidden.json", "nothing");
     write_file("cards/readme.txt", "nothing");
     assert_int_equal(add_path(m, "cards", &err), RV_OK);
@@ -215,7 +245,8 @@ static void test_files(void **state)
 static void test_weights_without_card(void **state)
 {
     rv_error err = {0};
-    write_file("weights/scheduler/scheduler_config.json", "{\"_class_name\":\"FlowMatchLCMScheduler\",\"shift\":6.0}");
+    write_file("weights/scheduler/scheduler_config.json",
+               "{\"_class_name\":\"FlowMatchLCMScheduler\",\"shift\":6.0}");
     assert_int_equal(add_path(models, "weights", &err), RV_OK);
     const rv__model *m = rv__models_find(models, "hidream-i1-dev");
     assert_string_equal(m->id, "runware:97@2");
@@ -241,8 +272,9 @@ static void test_weights_without_card(void **state)
 
 static void test_out_of_memory(void **state)
 {
-    static const char card[] = CARD(",\"aliases\":[\"x\"],\"parameters\":{\"steps\":{\"default\":4},"
-                                    "\"scheduler\":{\"words\":[\"Euler\"],\"default\":\"Euler\"}}");
+    static const char card[] =
+        CARD(",\"aliases\":[\"x\"],\"parameters\":{\"steps\":{\"default\":4},"
+             "\"scheduler\":{\"words\":[\"Euler\"],\"default\":\"Euler\"}}");
     bool done = false;
     for (long n = 1; !done && n < 10000; n++) {
         rv_error err = {0};
@@ -257,7 +289,7 @@ static void test_out_of_memory(void **state)
     assert_true(done);
 }
 
-/* ---- what is derived --------------------------------------------------------------------------- */
+/* ---- what is derived --------------------------------------------------------------------- */
 
 static void test_schema(void **state)
 {
@@ -273,14 +305,17 @@ static void test_schema(void **state)
     assert_int_equal(rv__json_get_int(width, "default", 0), 1024);
     assert_string_equal(rv__json_get_string(width, "x-unit", ""), "px");
     assert_int_equal(rv__json_size(rv__json_get(rv__json_get(p, "scheduler"), "enum")), 75);
-    assert_string_equal(rv__json_digits(rv__json_get(rv__json_get(p, "seed"), "maximum")), "9223372036854776000");
+    assert_string_equal(rv__json_digits(rv__json_get(rv__json_get(p, "seed"), "maximum")),
+                        "9223372036854776000");
     assert_int_equal(rv__json_size(rv__json_get(s, "required")), 4);
     const rv__value *lora = rv__json_get(rv__json_get(p, "lora"), "items");
-    assert_true(rv__json_get_number(rv__json_get(rv__json_get(lora, "properties"), "weight"), "minimum", 0) == -4);
+    assert_true(rv__json_get_number(rv__json_get(rv__json_get(lora, "properties"), "weight"),
+                                    "minimum", 0) == -4);
     assert_null(rv__json_get(p, "seedImage"));
     assert_true(rv__json_size(rv__json_get(s, "x-rules")) > 10);
     for (const rv__value *v = rv__json_first(p); v; v = rv__json_next(v))
-        assert_true(rv__json_get_string(v, "description", NULL) && rv__json_get_string(v, "x-group", NULL) &&
+        assert_true(rv__json_get_string(v, "description", NULL) &&
+                    rv__json_get_string(v, "x-group", NULL) &&
                     rv__json_get_string(v, "title", NULL));
     rv__json_free(s);
     rv__free(text);
@@ -297,7 +332,8 @@ static void test_list(void **state)
     rv__value *list = rv__json_parse(text, strlen(text), NULL);
     assert_int_equal(rv__json_size(list), rv__models_count(models));
     for (const rv__value *v = rv__json_first(list); v; v = rv__json_next(v))
-        assert_true(rv__json_get_string(v, "id", NULL) && rv__json_is_array(rv__json_get(v, "aliases")));
+        assert_true(rv__json_get_string(v, "id", NULL) &&
+                    rv__json_is_array(rv__json_get(v, "aliases")));
     rv__json_free(list);
     rv__free(text);
 }

@@ -1,5 +1,6 @@
-/* The parameter table, row by row: boundary values are made from the table itself and sent through the whole checker.
- * Also what the table says against what the pages say, where a slip would go unnoticed otherwise. */
+/* The parameter table, row by row: boundary values are made from the table itself and sent through
+ * the whole checker. Also what the table says against what the pages say, where a slip would go
+ * unnoticed otherwise. */
 #include "request_helper.h"
 
 #include "base/pool.h"
@@ -12,12 +13,12 @@ static size_t tried; /* values sent */
 
 /* A row with the way to it: the task text is before + value + after. */
 typedef struct way {
-    const char      *model, *path, *pointer, *before, *after;
+    const char *model, *path, *pointer, *before, *after;
     const rv__field *f;
 } way;
 
 typedef struct texts {
-    rv__pool    pool;
+    rv__pool pool;
     const char *model;
 } texts;
 
@@ -76,7 +77,8 @@ static const char *good_value(texts *t, const rv__field *f)
     case RV__OBJECT:
     case RV__LIST: {
         const char *members = good_members(t, f->fields, "");
-        return rv__pool_format(&t->pool, f->type == RV__LIST ? "[{%s}]" : "{%s}", *members ? members + 1 : "");
+        return rv__pool_format(&t->pool, f->type == RV__LIST ? "[{%s}]" : "{%s}",
+                               *members ? members + 1 : "");
     }
     default:
         return number(t, f->min);
@@ -115,7 +117,8 @@ static void accept(texts *t, const way *w, const char *value)
     const rv_issue *list;
     rv_batch_issues(b, &list);
     for (; list->message; list++) {
-        bool dependent = strcmp(list->rule, "cross") == 0 || strcmp(list->code, "missingSeedImage") == 0 ||
+        bool dependent = strcmp(list->rule, "cross") == 0 ||
+                         strcmp(list->code, "missingSeedImage") == 0 ||
                          strcmp(list->code, "missingMaskImage") == 0 ||
                          strcmp(list->code, "missingReferenceImages") == 0;
         if (!dependent)
@@ -137,9 +140,12 @@ static void refuse(texts *t, const way *w, const char *value, const char *rule, 
 {
     rv_batch *b = send(t, w, value);
     const rv_issue *i = own_issue(b, w->pointer);
-    bool right = i && strcmp(i->rule, rule) == 0 && strcmp(i->code, expected_code(t, w->f, rule)) == 0 &&
-                 strcmp(i->parameter, w->path) == 0 && !i->warning && strstr(i->message, w->path) == i->message;
-    right = right && (!nearest || (i->nearest && strtod(i->nearest, NULL) == strtod(nearest, NULL)));
+    bool right = i && strcmp(i->rule, rule) == 0 &&
+                 strcmp(i->code, expected_code(t, w->f, rule)) == 0 &&
+                 strcmp(i->parameter, w->path) == 0 && !i->warning &&
+                 strstr(i->message, w->path) == i->message;
+    right =
+        right && (!nearest || (i->nearest && strtod(i->nearest, NULL) == strtod(nearest, NULL)));
     if (!right)
         show(w, value, b, rule);
     assert_true(right);
@@ -149,15 +155,17 @@ static void refuse(texts *t, const way *w, const char *value, const char *rule, 
     rv_batch_unref(b);
 }
 
-/* ---- values of one row ------------------------------------------------------------------------- */
+/* ---- values of one row ------------------------------------------------------------------- */
 
 static void try_kinds(texts *t, const way *w)
 {
     static const char *const kinds[] = {"true", "7.5", "\"7\"", "[]", "{}", "[[]]"};
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
         rv__type type = w->f->type;
-        bool fits = (type == RV__BOOL && i == 0) || (type == RV__FLOAT && i == 1) || (type == RV__TEXT && i == 2) ||
-                    ((type == RV__TEXTS || type == RV__LIST) && (i == 3 || i == 5)) || (type == RV__OBJECT && i == 4);
+        bool fits = (type == RV__BOOL && i == 0) || (type == RV__FLOAT && i == 1) ||
+                    (type == RV__TEXT && i == 2) ||
+                    ((type == RV__TEXTS || type == RV__LIST) && (i == 3 || i == 5)) ||
+                    (type == RV__OBJECT && i == 4);
         if (!fits)
             refuse(t, w, kinds[i], "type", NULL);
     }
@@ -238,7 +246,8 @@ static void try_words(texts *t, const way *w)
         char lower[64];
         size_t n = strlen(word->word);
         for (size_t i = 0; i <= n; i++)
-            lower[i] = (char)(word->word[i] >= 'A' && word->word[i] <= 'Z' ? word->word[i] + 32 : word->word[i]);
+            lower[i] = (char)(word->word[i] >= 'A' && word->word[i] <= 'Z' ? word->word[i] + 32
+                                                                           : word->word[i]);
         accept(t, w, rv__pool_format(&t->pool, "\"%s\"", word->word));
         accept(t, w, rv__pool_format(&t->pool, "\"%s\"", lower));
         if (word->also)
@@ -274,7 +283,8 @@ static const char *many(texts *t, const rv__field *f, size_t n)
 {
     const char *one = good_value(t, f), *all = "";
     for (size_t i = 0; i < n; i++)
-        all = rv__pool_format(&t->pool, "%s%s%.*s", all, i ? "," : "", (int)strlen(one) - 2, one + 1);
+        all =
+            rv__pool_format(&t->pool, "%s%s%.*s", all, i ? "," : "", (int)strlen(one) - 2, one + 1);
     return rv__pool_format(&t->pool, "[%s]", all);
 }
 
@@ -314,7 +324,8 @@ static void try_row(texts *t, const way *w)
     default:
         accept(t, w, good_value(t, w->f));
     }
-    bool needed = w->f->required || (w->f->code && !w->f->preset); /* sizes without default: a rule asks for them */
+    bool needed = w->f->required ||
+                  (w->f->code && !w->f->preset); /* sizes without default: a rule asks for them */
     if (!needed)
         accept(t, w, "null");
     rv_batch *b = send(t, w, "null");
@@ -324,13 +335,14 @@ static void try_row(texts *t, const way *w)
     rv_batch_unref(b);
 }
 
-/* ---- all rows ---------------------------------------------------------------------------------- */
+/* ---- all rows ---------------------------------------------------------------------------- */
 
 static void walk(const char *model, const rv__field *fields, const char *path, const char *pointer,
                  const char *before, const char *after)
 {
     for (const rv__field *f = fields; f->name; f++) {
-        if (*path == '\0' && (!strcmp(f->name, "taskType") || !strcmp(f->name, "taskUUID") || !strcmp(f->name, "model")))
+        if (*path == '\0' && (!strcmp(f->name, "taskType") || !strcmp(f->name, "taskUUID") ||
+                              !strcmp(f->name, "model")))
             continue; /* they decide what is checked at all: test_task */
         texts t = {.model = model};
         const char *others = good_members(&t, fields, f->name);
@@ -339,11 +351,12 @@ static void walk(const char *model, const rv__field *fields, const char *path, c
         w.path = rv__pool_format(&t.pool, "%s%s%s", path, top ? "" : ".", f->name);
         w.pointer = rv__pool_format(&t.pool, "%s/%s", pointer, f->name);
         if (top && (!strcmp(f->name, "width") || !strcmp(f->name, "height"))) /* its partner */
-            others = rv__pool_format(&t.pool, "%s,\"%s\":1024", others, f->name[0] == 'w' ? "height" : "width");
+            others = rv__pool_format(&t.pool, "%s,\"%s\":1024", others,
+                                     f->name[0] == 'w' ? "height" : "width");
         else if (top)
             others = rv__pool_format(&t.pool, "%s,\"width\":1024,\"height\":1024", others);
-        w.before = rv__pool_format(&t.pool, "%s%s%s\"%s\":", before, *others ? others + 1 : "", *others ? "," : "",
-                                   f->name);
+        w.before = rv__pool_format(&t.pool, "%s%s%s\"%s\":", before, *others ? others + 1 : "",
+                                   *others ? "," : "", f->name);
         w.after = rv__pool_format(&t.pool, "}%s", after);
         try_row(&t, &w);
         if (f->fields) {
@@ -377,7 +390,7 @@ static void test_boundaries_generic(void **state)
     test_boundaries("generic");
 }
 
-/* ---- the rows themselves ----------------------------------------------------------------------- */
+/* ---- the rows themselves ----------------------------------------------------------------- */
 
 static void check_rows(const rv__field *rows, size_t *count)
 {
@@ -404,7 +417,8 @@ static void test_rows_are_complete(void **state)
     check_rows(rv__authentication_table, &count);
     check_rows(rv__ping_table, &count);
     assert_true(count > 120);
-    const rv__field *acc = rv__field_find(rv__models_find(models, "runware:97@1")->fields, "acceleratorOptions");
+    const rv__field *acc =
+        rv__field_find(rv__models_find(models, "runware:97@1")->fields, "acceleratorOptions");
     size_t members = 0;
     while (acc->fields[members].name)
         members++;
@@ -432,9 +446,18 @@ static void test_guesses(void **state)
 {
     const rv__field *rows = rv__models_find(models, "runware:97@1")->fields;
     static const char *const pairs[][2] = {
-        {"stepz", "steps"}, {"Steps", "steps"}, {"cfgscale", "CFGScale"}, {"cfg_scale", "CFGScale"},
-        {"negative_prompt", "negativePrompt"}, {"positivPrompt", "positivePrompt"}, {"outputfromat", "outputFormat"},
-        {"widht", "width"}, {"numResults", "numberResults"}, {"n", NULL}, {"somethingElse", NULL}, {"", NULL},
+        {"stepz", "steps"},
+        {"Steps", "steps"},
+        {"cfgscale", "CFGScale"},
+        {"cfg_scale", "CFGScale"},
+        {"negative_prompt", "negativePrompt"},
+        {"positivPrompt", "positivePrompt"},
+        {"outputfromat", "outputFormat"},
+        {"widht", "width"},
+        {"numResults", "numberResults"},
+        {"n", NULL},
+        {"somethingElse", NULL},
+        {"", NULL},
     };
     for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
         const char *guess = rv__field_guess(rows, pairs[i][0]);
@@ -453,7 +476,8 @@ static void test_page_is_current(void **state)
     char *page = rv__parameters_page(), *file = read_source("common/request/parameters.md");
     bool same = strcmp(page, file) == 0;
     if (!same)
-        print_message("parameters.md is old: build/reverie schema --docs > common/request/parameters.md\n");
+        print_message(
+            "parameters.md is old: build/reverie schema --docs > common/request/parameters.md\n");
     rv__free(page);
     rv__free(file);
     assert_true(same);
@@ -464,7 +488,8 @@ static void test_dictionary_is_current(void **state)
     char *page = rv__parameters_dictionary(), *file = read_source("tests/fuzz/dict/request.dict");
     bool same = strcmp(page, file) == 0;
     if (!same)
-        print_message("request.dict is old: build/reverie schema --dictionary > tests/fuzz/dict/request.dict\n");
+        print_message("request.dict is old: build/reverie schema --dictionary > "
+                      "tests/fuzz/dict/request.dict\n");
     rv__free(page);
     rv__free(file);
     assert_true(same);
@@ -473,9 +498,12 @@ static void test_dictionary_is_current(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_boundaries_hidream), cmocka_unit_test(test_boundaries_generic),
-        cmocka_unit_test(test_rows_are_complete),  cmocka_unit_test(test_words_are_complete),
-        cmocka_unit_test(test_guesses),            cmocka_unit_test(test_page_is_current),
+        cmocka_unit_test(test_boundaries_hidream),
+        cmocka_unit_test(test_boundaries_generic),
+        cmocka_unit_test(test_rows_are_complete),
+        cmocka_unit_test(test_words_are_complete),
+        cmocka_unit_test(test_guesses),
+        cmocka_unit_test(test_page_is_current),
         cmocka_unit_test(test_dictionary_is_current),
     };
     return cmocka_run_group_tests(tests, load_models, free_models);

@@ -1,5 +1,5 @@
-/* task.c and normal.c: bodies, task types, what a normalised task looks like, seeds, prices, the examples of the
- * documentation, and every failing allocation. */
+/* task.c and normal.c: bodies, task types, what a normalised task looks like, seeds, prices, the
+ * examples of the documentation, and every failing allocation. */
 #include "request_helper.h"
 
 #include "request/describe.h"
@@ -10,7 +10,7 @@
 #define FULL "runware:97@1"
 #define HEAD "\"taskType\":\"imageInference\",\"taskUUID\":\"" TASK_UUID "\","
 
-/* ---- the examples ------------------------------------------------------------------------------ */
+/* ---- the examples ------------------------------------------------------------------------ */
 
 static bool expected(const rv__value *list, const rv_issue *i)
 {
@@ -39,7 +39,8 @@ static void check_example(const rv__value *row)
     rv_task *t = rv_batch_task(b, 0);
     assert_int_equal(t != NULL, errors == 0);
     if (t)
-        assert_string_equal(rv__task_uuid(t), rv__json_get_string(rv__task_value(t), "taskUUID", ""));
+        assert_string_equal(rv__task_uuid(t),
+                            rv__json_get_string(rv__task_value(t), "taskUUID", ""));
     rv_batch_unref(b);
     rv__free(text);
     rv__free(path);
@@ -56,7 +57,7 @@ static void test_examples(void **state)
     rv__free(text);
 }
 
-/* ---- bodies ------------------------------------------------------------------------------------ */
+/* ---- bodies ------------------------------------------------------------------------------ */
 
 static void test_bodies(void **state)
 {
@@ -100,7 +101,8 @@ static void test_single_object(void **state)
 
 static void test_task_types(void **state)
 {
-    rv_batch *b = parse("[{\"taskType\":\"imageUpload\",\"taskUUID\":\"" TASK_UUID "\",\"image\":\"x\"}]");
+    rv_batch *b =
+        parse("[{\"taskType\":\"imageUpload\",\"taskUUID\":\"" TASK_UUID "\",\"image\":\"x\"}]");
     assert_only_issue(b, "unsupportedTaskType", "taskType", "unsupported", "/0/taskType");
     assert_string_equal(find_issue(b, "unsupportedTaskType", NULL)->task_uuid, TASK_UUID);
     rv_batch_unref(b);
@@ -116,22 +118,26 @@ static void test_task_types(void **state)
     assert_non_null(find_issue(b, "missingModel", "model"));
     assert_non_null(find_issue(b, "missingPositivePrompt", "positivePrompt"));
     rv_batch_unref(b);
-    b = parse("[{\"taskType\":7,\"taskUUID\":\"" TASK_UUID "\",\"model\":\"" FAST "\",\"positivePrompt\":\"x\"}]");
+    b = parse("[{\"taskType\":7,\"taskUUID\":\"" TASK_UUID "\",\"model\":\"" FAST
+              "\",\"positivePrompt\":\"x\"}]");
     assert_only_issue(b, "unsupportedTaskType", "taskType", "type", "/0/taskType");
     rv_batch_unref(b);
 }
 
 static void test_authentication_and_ping(void **state)
 {
-    rv_batch *b = parse("[{\"apiKey\":\"k\",\"taskType\":\"authentication\"},{\"taskType\":\"ping\",\"ping\":true}]");
+    rv_batch *b = parse("[{\"apiKey\":\"k\",\"taskType\":\"authentication\"},{\"taskType\":"
+                        "\"ping\",\"ping\":true}]");
     assert_clean(b);
     rv_task *t = rv_batch_task(b, 0);
     assert_string_equal(rv__task_type(t), "authentication");
     assert_null(rv__task_uuid(t));
     assert_null(rv__task_model(t));
     assert_int_equal(rv__task_results(t), 0);
-    assert_string_equal(rv_task_json(t, NULL), "{\"taskType\":\"authentication\",\"apiKey\":\"k\"}");
-    assert_string_equal(rv_task_json(rv_batch_task(b, 1), NULL), "{\"taskType\":\"ping\",\"ping\":true}");
+    assert_string_equal(rv_task_json(t, NULL),
+                        "{\"taskType\":\"authentication\",\"apiKey\":\"k\"}");
+    assert_string_equal(rv_task_json(rv_batch_task(b, 1), NULL),
+                        "{\"taskType\":\"ping\",\"ping\":true}");
     rv_batch_unref(b);
     b = parse("[{\"taskType\":\"authentication\"}]");
     assert_only_issue(b, "missingApiKey", "apiKey", "required", "/0/apiKey");
@@ -144,20 +150,23 @@ static void test_authentication_and_ping(void **state)
 
 static void test_task_uuids(void **state)
 {
-    rv_batch *b = parse("[{" HEAD "\"model\":\"" FAST "\",\"positivePrompt\":\"x\"},{" HEAD "\"model\":\"" FAST
-                        "\",\"positivePrompt\":\"y\"},{\"taskType\":\"ping\"}]");
+    rv_batch *b =
+        parse("[{" HEAD "\"model\":\"" FAST "\",\"positivePrompt\":\"x\"},{" HEAD
+              "\"model\":\"" FAST "\",\"positivePrompt\":\"y\"},{\"taskType\":\"ping\"}]");
     assert_only_issue(b, "duplicateTaskUUID", "taskUUID", "duplicate", "/1/taskUUID");
     assert_non_null(rv_batch_task(b, 0));
     assert_null(rv_batch_task(b, 1));
     assert_non_null(rv_batch_task(b, 2));
     rv_batch_unref(b);
-    static const char upper[] = "[{\"taskType\":\"ping\",\"taskUUID\":\"a770f077-f413-47de-9dac-be0b26a35da6\"},"
-                                "{\"taskType\":\"ping\",\"taskUUID\":\"A770F077-F413-47DE-9DAC-BE0B26A35DA6\"}]";
+    static const char upper[] =
+        "[{\"taskType\":\"ping\",\"taskUUID\":\"a770f077-f413-47de-9dac-be0b26a35da6\"},"
+        "{\"taskType\":\"ping\",\"taskUUID\":\"A770F077-F413-47DE-9DAC-BE0B26A35DA6\"}]";
     b = parse(upper);
     assert_only_issue(b, "duplicateTaskUUID", "taskUUID", "duplicate", "/1/taskUUID");
     rv_batch_unref(b);
-    static const char other[] = "[{\"taskType\":\"imageInference\",\"taskUUID\":\"a1b2c3d4-e5f6-7890-abcd-ef1234567890\","
-                                "\"model\":\"" FAST "\",\"positivePrompt\":\"x\"}]";
+    static const char other[] =
+        "[{\"taskType\":\"imageInference\",\"taskUUID\":\"a1b2c3d4-e5f6-7890-abcd-ef1234567890\","
+        "\"model\":\"" FAST "\",\"positivePrompt\":\"x\"}]";
     b = parse(other);
     assert_clean(b);
     rv_batch_unref(b);
@@ -166,17 +175,24 @@ static void test_task_uuids(void **state)
     rv_batch_unref(b);
 }
 
-/* ---- models ------------------------------------------------------------------------------------ */
+/* ---- models ------------------------------------------------------------------------------ */
 
 static void test_models(void **state)
 {
     static const struct {
         const char *sent, *id;
     } good[] = {
-        {"runware:97@1", FULL}, {"hidream-i1-full", FULL}, {"fal-ai/hidream-i1-full", FULL},
-        {"runware:97@2", "runware:97@2"}, {"hidream-i1-dev", "runware:97@2"}, {"runware:97@3", FAST},
-        {"hidream-i1-fast", FAST}, {"fal/hidream-i1-fast", FAST}, {"replicate/hidream-i1-fast", FAST},
-        {"fal-ai/hidream-i1-fast", FAST}, {"prunaai/hidream-l1-fast", FAST},
+        {"runware:97@1", FULL},
+        {"hidream-i1-full", FULL},
+        {"fal-ai/hidream-i1-full", FULL},
+        {"runware:97@2", "runware:97@2"},
+        {"hidream-i1-dev", "runware:97@2"},
+        {"runware:97@3", FAST},
+        {"hidream-i1-fast", FAST},
+        {"fal/hidream-i1-fast", FAST},
+        {"replicate/hidream-i1-fast", FAST},
+        {"fal-ai/hidream-i1-fast", FAST},
+        {"prunaai/hidream-l1-fast", FAST},
     };
     for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
         rv_batch *b = parse_task(good[i].sent, "");
@@ -187,7 +203,8 @@ static void test_models(void **state)
         assert_string_equal(rv__task_model_sent(t), good[i].sent);
         rv_batch_unref(b);
     }
-    rv_batch *b = parse_task("runware:100@1", ",\"width\":64,\"height\":1024,\"stepz\":3,\"steps\":101,\"fbCache\":1");
+    rv_batch *b = parse_task(
+        "runware:100@1", ",\"width\":64,\"height\":1024,\"stepz\":3,\"steps\":101,\"fbCache\":1");
     assert_non_null(find_issue(b, "modelNotFound", "model"));
     assert_int_equal(rv__issue_status(find_issue(b, "modelNotFound", NULL)), RV_NOT_FOUND);
     assert_non_null(find_issue(b, "invalidCustomWidth", "width"));
@@ -195,7 +212,8 @@ static void test_models(void **state)
     assert_non_null(find_issue(b, "invalidSteps", "steps"));
     assert_int_equal(rv_batch_issues(b, NULL), 5);
     rv_batch_unref(b);
-    b = parse_task("runware 100", ",\"width\":1024,\"height\":1024,\"acceleratorOptions\":{\"fbCache\":true}");
+    b = parse_task("runware 100",
+                   ",\"width\":1024,\"height\":1024,\"acceleratorOptions\":{\"fbCache\":true}");
     assert_only_issue(b, "invalidModel", "model", "model", "/0/model");
     rv_batch_unref(b);
     b = parse_task("hidream-i1-fats", ",\"width\":1024,\"height\":1024");
@@ -209,12 +227,14 @@ static void test_models(void **state)
 
 static void test_unsupported(void **state)
 {
-    rv_batch *b = parse_task(FAST, ",\"seedImage\":\"x\",\"acceleratorOptions\":{\"deepCache\":true},\"puLID\":null");
+    rv_batch *b = parse_task(
+        FAST, ",\"seedImage\":\"x\",\"acceleratorOptions\":{\"deepCache\":true},\"puLID\":null");
     assert_int_equal(rv_batch_issues(b, NULL), 2);
     assert_non_null(find_issue(b, "unsupportedParameter", "seedImage"));
     assert_non_null(find_issue(b, "unsupportedParameter", "acceleratorOptions.deepCache"));
     rv_batch_unref(b);
-    b = parse_task("generic", ",\"width\":1024,\"height\":1024,\"acceleratorOptions\":{\"dbCache\":true}");
+    b = parse_task("generic",
+                   ",\"width\":1024,\"height\":1024,\"acceleratorOptions\":{\"dbCache\":true}");
     assert_only_issue(b, "unsupportedParameter", "acceleratorOptions.dbCache", "unsupported",
                       "/0/acceleratorOptions/dbCache");
     rv_batch_unref(b);
@@ -222,13 +242,15 @@ static void test_unsupported(void **state)
 
 static void test_unknown(void **state)
 {
-    char *text = task_text(FAST, ",\"stepz\":3,\"a/b~c\":1,\"lora\":[{\"model\":\"a:1@1\",\"wait\":1}]");
+    char *text =
+        task_text(FAST, ",\"stepz\":3,\"a/b~c\":1,\"lora\":[{\"model\":\"a:1@1\",\"wait\":1}]");
     rv_batch *b = parse(text);
     assert_int_equal(rv_batch_issues(b, NULL), 3);
     assert_string_equal(find_issue(b, "unknownParameter", "stepz")->message,
                         "stepz is not a parameter (did you mean steps?)");
     assert_string_equal(find_issue(b, "unknownParameter", "a/b~c")->paths[0], "/0/a~1b~0c");
-    assert_string_equal(find_issue(b, "unknownParameter", "lora[0].wait")->paths[0], "/0/lora/0/wait");
+    assert_string_equal(find_issue(b, "unknownParameter", "lora[0].wait")->paths[0],
+                        "/0/lora/0/wait");
     rv_batch_unref(b);
     b = parse_with(text, (rv__check_settings){.lenient = true});
     assert_int_equal(rv_batch_issues(b, NULL), 0);
@@ -245,7 +267,8 @@ static void test_duplicates(void **state)
     assert_only_issue(b, "invalidSteps", "steps", "duplicate", "/0/steps");
     rv_batch_unref(b);
     b = parse_task(FAST, ",\"acceleratorOptions\":{\"fbCache\":true,\"fbcache\":true}");
-    assert_only_issue(b, "invalidFbCache", "acceleratorOptions.fbcache", "duplicate", "/0/acceleratorOptions/fbcache");
+    assert_only_issue(b, "invalidFbCache", "acceleratorOptions.fbcache", "duplicate",
+                      "/0/acceleratorOptions/fbcache");
     rv_batch_unref(b);
 }
 
@@ -261,7 +284,7 @@ static void test_max_steps(void **state)
     rv__free(text);
 }
 
-/* ---- normalised tasks -------------------------------------------------------------------------- */
+/* ---- normalised tasks -------------------------------------------------------------------- */
 
 static void assert_normal(const char *model, const char *more, const char *json)
 {
@@ -278,47 +301,57 @@ static void assert_normal(const char *model, const char *more, const char *json)
 
 #define NORMAL_HEAD "{\"taskType\":\"imageInference\",\"taskUUID\":\"" TASK_UUID "\","
 #define NORMAL_FAST NORMAL_HEAD "\"model\":\"" FAST "\",\"positivePrompt\":\"a quiet harbour\""
-#define OUTPUT ",\"outputType\":\"URL\",\"outputFormat\":\"JPG\",\"outputQuality\":95"
-#define DELIVERY ",\"deliveryMethod\":\"sync\",\"includeCost\":false}"
+#define OUTPUT      ",\"outputType\":\"URL\",\"outputFormat\":\"JPG\",\"outputQuality\":95"
+#define DELIVERY    ",\"deliveryMethod\":\"sync\",\"includeCost\":false}"
 
 static void test_normal(void **state)
 {
-    assert_normal(FAST, ",\"seed\":0",
-                  NORMAL_FAST ",\"width\":1024,\"height\":1024,\"seed\":0,\"steps\":16,\"scheduler\":\"Default\","
-                              "\"CFGScale\":0,\"numberResults\":1" OUTPUT DELIVERY);
-    assert_normal(FAST,
-                  ",\"seed\":1e3,\"height\":512.0,\"width\":128,\"negativePrompt\":\"\",\"ttl\":60,\"CFGScale\":1.50,"
-                  "\"scheduler\":\"dpm++ 2m karras\",\"outputFormat\":\"Jpeg\",\"outputType\":\"DATAURI\","
-                  "\"steps\":null,\"webhookURL\":\"http://x/?a=1\"",
-                  NORMAL_FAST ",\"width\":128,\"height\":512,\"seed\":1000,\"steps\":16,"
-                              "\"scheduler\":\"DPM++ 2M Karras\",\"CFGScale\":1.5,\"numberResults\":1,"
-                              "\"outputType\":\"dataURI\",\"outputFormat\":\"JPG\",\"outputQuality\":95,"
-                              "\"deliveryMethod\":\"sync\",\"webhookURL\":\"http://x/?a=1\",\"ttl\":60,"
-                              "\"includeCost\":false}");
-    assert_normal(FAST,
-                  ",\"seed\":9223372036854775999,\"lora\":[{\"model\":\"a:1@2\"},{\"weight\":-0.0,\"model\":\"b:1@2\","
-                  "\"transformer\":\"HIGH\"}],\"acceleratorOptions\":{\"cacheStopStep\":9,\"cacheDistance\":0.1,"
-                  "\"teaCache\":true}",
-                  NORMAL_FAST ",\"width\":1024,\"height\":1024,\"seed\":9223372036854775999,\"steps\":16,"
-                              "\"scheduler\":\"Default\",\"CFGScale\":0,\"numberResults\":1,"
-                              "\"lora\":[{\"model\":\"a:1@2\",\"weight\":1,\"transformer\":\"both\"},"
-                              "{\"model\":\"b:1@2\",\"weight\":0,\"transformer\":\"high\"}],"
-                              "\"acceleratorOptions\":{\"teaCache\":true,\"teaCacheDistance\":0.1,\"fbCache\":false,"
-                              "\"fbCacheThreshold\":0.25,\"dbCache\":false,\"dbCacheThreshold\":0.25,"
-                              "\"dbCacheSkipInterval\":5,\"cacheEndStep\":9,"
-                              "\"cacheMaxConsecutiveSteps\":3}" OUTPUT DELIVERY);
+    assert_normal(
+        FAST, ",\"seed\":0",
+        NORMAL_FAST
+        ",\"width\":1024,\"height\":1024,\"seed\":0,\"steps\":16,\"scheduler\":\"Default\","
+        "\"CFGScale\":0,\"numberResults\":1" OUTPUT DELIVERY);
+    assert_normal(
+        FAST,
+        ",\"seed\":1e3,\"height\":512.0,\"width\":128,\"negativePrompt\":\"\",\"ttl\":60,"
+        "\"CFGScale\":1.50,"
+        "\"scheduler\":\"dpm++ 2m karras\",\"outputFormat\":\"Jpeg\",\"outputType\":\"DATAURI\","
+        "\"steps\":null,\"webhookURL\":\"http://x/?a=1\"",
+        NORMAL_FAST ",\"width\":128,\"height\":512,\"seed\":1000,\"steps\":16,"
+                    "\"scheduler\":\"DPM++ 2M Karras\",\"CFGScale\":1.5,\"numberResults\":1,"
+                    "\"outputType\":\"dataURI\",\"outputFormat\":\"JPG\",\"outputQuality\":95,"
+                    "\"deliveryMethod\":\"sync\",\"webhookURL\":\"http://x/?a=1\",\"ttl\":60,"
+                    "\"includeCost\":false}");
+    assert_normal(
+        FAST,
+        ",\"seed\":9223372036854775999,\"lora\":[{\"model\":\"a:1@2\"},{\"weight\":-0.0,\"model\":"
+        "\"b:1@2\","
+        "\"transformer\":\"HIGH\"}],\"acceleratorOptions\":{\"cacheStopStep\":9,\"cacheDistance\":"
+        "0.1,"
+        "\"teaCache\":true}",
+        NORMAL_FAST
+        ",\"width\":1024,\"height\":1024,\"seed\":9223372036854775999,\"steps\":16,"
+        "\"scheduler\":\"Default\",\"CFGScale\":0,\"numberResults\":1,"
+        "\"lora\":[{\"model\":\"a:1@2\",\"weight\":1,\"transformer\":\"both\"},"
+        "{\"model\":\"b:1@2\",\"weight\":0,\"transformer\":\"high\"}],"
+        "\"acceleratorOptions\":{\"teaCache\":true,\"teaCacheDistance\":0.1,\"fbCache\":false,"
+        "\"fbCacheThreshold\":0.25,\"dbCache\":false,\"dbCacheThreshold\":0.25,"
+        "\"dbCacheSkipInterval\":5,\"cacheEndStep\":9,"
+        "\"cacheMaxConsecutiveSteps\":3}" OUTPUT DELIVERY);
 }
 
 /* The normalised text is itself a valid request with the same meaning. */
 static void test_normal_is_stable(void **state)
 {
-    char *text = task_text(FULL, ",\"lora\":[{\"model\":\"a:1@2\"}],\"safety\":{\"checkContent\":true},"
-                                 "\"acceleratorOptions\":{\"fbcache\":true,\"cacheEndStepPercentage\":80}");
+    char *text =
+        task_text(FULL, ",\"lora\":[{\"model\":\"a:1@2\"}],\"safety\":{\"checkContent\":true},"
+                        "\"acceleratorOptions\":{\"fbcache\":true,\"cacheEndStepPercentage\":80}");
     rv_batch *a = parse(text);
     assert_clean(a);
     rv_batch *b = parse(rv_task_json(rv_batch_task(a, 0), NULL));
     assert_clean(b);
-    assert_string_equal(rv_task_json(rv_batch_task(a, 0), NULL), rv_task_json(rv_batch_task(b, 0), NULL));
+    assert_string_equal(rv_task_json(rv_batch_task(a, 0), NULL),
+                        rv_task_json(rv_batch_task(b, 0), NULL));
     rv_batch_unref(b);
     rv_batch_unref(a);
     rv__free(text);
@@ -334,14 +367,18 @@ static void test_safety(void **state)
         {",\"checkNSFW\":true", "{\"checkContent\":true,\"mode\":\"fast\"}"},
         {",\"safety\":{}", "{\"checkContent\":false,\"mode\":\"none\"}"},
         {",\"safety\":{\"checkContent\":true}", "{\"checkContent\":true,\"mode\":\"fast\"}"},
-        {",\"safety\":{\"checkContent\":true,\"mode\":\"none\"}", "{\"checkContent\":false,\"mode\":\"none\"}"},
-        {",\"safety\":{\"checkContent\":false,\"mode\":\"FAST\"}", "{\"checkContent\":true,\"mode\":\"fast\"}"},
-        {",\"safety\":{\"mode\":\"none\"},\"checkNSFW\":true", "{\"checkContent\":false,\"mode\":\"none\"}"},
+        {",\"safety\":{\"checkContent\":true,\"mode\":\"none\"}",
+         "{\"checkContent\":false,\"mode\":\"none\"}"},
+        {",\"safety\":{\"checkContent\":false,\"mode\":\"FAST\"}",
+         "{\"checkContent\":true,\"mode\":\"fast\"}"},
+        {",\"safety\":{\"mode\":\"none\"},\"checkNSFW\":true",
+         "{\"checkContent\":false,\"mode\":\"none\"}"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         rv_batch *b = parse_task(FAST, rows[i].sent);
         assert_clean(b);
-        const char *json = rv_task_json(rv_batch_task(b, 0), NULL), *at = strstr(json, "\"safety\":");
+        const char *json = rv_task_json(rv_batch_task(b, 0), NULL),
+                   *at = strstr(json, "\"safety\":");
         assert_int_equal(at != NULL, rows[i].safety != NULL);
         assert_true(!at || strncmp(at + 9, rows[i].safety, strlen(rows[i].safety)) == 0);
         assert_null(strstr(json, "NSFW"));
@@ -354,7 +391,8 @@ static void test_safety(void **state)
 
 static void test_stochastic_switches_caches_off(void **state)
 {
-    rv_batch *b = parse_task(FULL, ",\"scheduler\":\"DPM++ SDE\",\"acceleratorOptions\":{\"dbCache\":true}");
+    rv_batch *b =
+        parse_task(FULL, ",\"scheduler\":\"DPM++ SDE\",\"acceleratorOptions\":{\"dbCache\":true}");
     assert_int_equal(rv_batch_issues(b, NULL), 0);
     assert_int_equal(count_issues(b), 1);
     const rv__value *a = rv__json_get(rv__task_value(rv_batch_task(b, 0)), "acceleratorOptions");
@@ -362,7 +400,7 @@ static void test_stochastic_switches_caches_off(void **state)
     rv_batch_unref(b);
 }
 
-/* ---- seeds, prompts, prices -------------------------------------------------------------------- */
+/* ---- seeds, prompts, prices -------------------------------------------------------------- */
 
 static void test_seeds(void **state)
 {
@@ -382,7 +420,8 @@ static void test_seeds(void **state)
         b = parse_task(FAST, "");
         seen[i] = rv__task_seed(rv_batch_task(b, 0), 0);
         uint64_t written = 0;
-        assert_true(rv__json_uint(rv__json_get(rv__task_value(rv_batch_task(b, 0)), "seed"), &written));
+        assert_true(
+            rv__json_uint(rv__json_get(rv__task_value(rv_batch_task(b, 0)), "seed"), &written));
         assert_true(written == seen[i] && seen[i] >= 1 && seen[i] <= UINT32_MAX);
         assert_true(!i || seen[i] != seen[i - 1]);
         rv_batch_unref(b);
@@ -404,7 +443,7 @@ static void test_cache_steps(void **state)
 {
     static const struct {
         const char *sent;
-        int64_t     start, end;
+        int64_t start, end;
     } rows[] = {
         {"{}", 0, 30},
         {"{\"cacheStartStep\":4,\"cacheEndStep\":20}", 4, 20},
@@ -427,9 +466,11 @@ static void test_cost(void **state)
 {
     static const struct {
         const char *model, *more;
-        double      cost;
-    } rows[] = { /* the prices listed on the model pages */
-        {FAST, "", 0.0038}, {FAST, ",\"steps\":22", 0.0051}, {FULL, "", 0.009}, {FULL, ",\"steps\":1", 0.0003},
+        double cost;
+    } rows[] = {
+        /* the prices listed on the model pages */
+        {FAST, "", 0.0038},       {FAST, ",\"steps\":22", 0.0051},
+        {FULL, "", 0.009},        {FULL, ",\"steps\":1", 0.0003},
         {"runware:97@2", "", -1},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
@@ -439,19 +480,26 @@ static void test_cost(void **state)
     }
 }
 
-/* ---- many, large, out of memory ---------------------------------------------------------------- */
+/* ---- many, large, out of memory ---------------------------------------------------------- */
 
 static void test_every_problem_at_once(void **state)
 {
-    rv_batch *b = parse("[{\"taskType\":\"imageInference\",\"taskUUID\":\"x\",\"model\":\"" FAST "\",\"width\":100,"
-                        "\"steps\":0,\"seed\":-1,\"lora\":[{\"weight\":5}],\"outputFormat\":\"GIF\"},"
-                        "{\"taskType\":\"ping\",\"ping\":1},"
-                        "{" HEAD "\"model\":\"" FULL "\",\"positivePrompt\":\"x\"}]");
+    rv_batch *b = parse(
+        "[{\"taskType\":\"imageInference\",\"taskUUID\":\"x\",\"model\":\"" FAST "\",\"width\":100,"
+        "\"steps\":0,\"seed\":-1,\"lora\":[{\"weight\":5}],\"outputFormat\":\"GIF\"},"
+        "{\"taskType\":\"ping\",\"ping\":1},"
+        "{" HEAD "\"model\":\"" FULL "\",\"positivePrompt\":\"x\"}]");
     static const char *const codes[][2] = {
-        {"invalidTaskUUID", "taskUUID"}, {"missingPositivePrompt", "positivePrompt"}, {"invalidCustomWidth", "width"},
-        {"invalidSeed", "seed"}, {"invalidSteps", "steps"}, {"missingModel", "lora[0].model"},
-        {"invalidWeight", "lora[0].weight"}, {"invalidOutputFormat", "outputFormat"},
-        {"incompatibleParameters", "width,height"}, {"invalidPing", "ping"},
+        {"invalidTaskUUID", "taskUUID"},
+        {"missingPositivePrompt", "positivePrompt"},
+        {"invalidCustomWidth", "width"},
+        {"invalidSeed", "seed"},
+        {"invalidSteps", "steps"},
+        {"missingModel", "lora[0].model"},
+        {"invalidWeight", "lora[0].weight"},
+        {"invalidOutputFormat", "outputFormat"},
+        {"incompatibleParameters", "width,height"},
+        {"invalidPing", "ping"},
     };
     for (size_t i = 0; i < sizeof codes / sizeof *codes; i++)
         assert_non_null(find_issue(b, codes[i][0], codes[i][1]));
@@ -529,12 +577,15 @@ static void test_out_of_memory(void **state)
 {
     cJSON_Hooks hooks = {rv__alloc, rv__free};
     cJSON_InitHooks(&hooks);
-    char *text = task_text(FULL, ",\"seed\":5,\"lora\":[{\"model\":\"a:1@2\"}],\"safety\":{\"checkContent\":true},"
-                                 "\"acceleratorOptions\":{\"teaCache\":true,\"cacheEndStepPercentage\":80}");
+    char *text = task_text(
+        FULL, ",\"seed\":5,\"lora\":[{\"model\":\"a:1@2\"}],\"safety\":{\"checkContent\":true},"
+              "\"acceleratorOptions\":{\"teaCache\":true,\"cacheEndStepPercentage\":80}");
     run_torture(text, 60);
     rv__free(text);
-    run_torture("[{\"taskType\":\"imageInference\",\"taskUUID\":\"x\",\"model\":\"runware:9@9\",\"width\":100,"
-                "\"steps\":0,\"seed\":-1,\"lora\":[{\"weight\":5}],\"outputFormat\":\"GIF\",\"stepz\":1},7]",
+    run_torture("[{\"taskType\":\"imageInference\",\"taskUUID\":\"x\",\"model\":\"runware:9@9\","
+                "\"width\":100,"
+                "\"steps\":0,\"seed\":-1,\"lora\":[{\"weight\":5}],\"outputFormat\":\"GIF\","
+                "\"stepz\":1},7]",
                 60);
     run_torture("[{\"taskType\":\"imageinference\"},{\"taskType\":\"ping\",\"ping\":3}]", 20);
     run_torture("[{", 5);
@@ -546,7 +597,7 @@ static void test_describe_out_of_memory(void **state)
     char *(*const make[])(void) = {rv__parameters_page, rv__parameters_dictionary};
     for (size_t k = 0; k < 2; k++) {
         char *text = NULL;
-        for (long n = 1; !text && n < 100000; n += n > 40 ? 17 : 1) {
+        for (long n = 1; !text && n<100000; n += n> 40 ? 17 : 1) {
             rv__alloc_fail_after(n);
             text = make[k]();
             rv__alloc_fail_after(0);
