@@ -472,25 +472,42 @@ const rv__rule rv__rules[] = {
 
 /* ---- checking ---------------------------------------------------------------------------- */
 
-/* Pointer and dotted name of a rule's field, whose list, if it has one, means element `index`. */
-static bool name_field(rv__pool *pool, const char *field, size_t index, const char *task,
-                       const char **pointer, const char **dotted)
+/* The last name of a rule's field as the request spells it. */
+static const char *sent_name(const rv__rule_input *in, const char *field, const char *leaf)
 {
-    const char *rest = strstr(field, "[]");
-    char *path = rest ? rv__pool_format(pool, "%s/%.*s/%zu%s", task, (int)(rest - field), field,
-                                        index, rest + 2)
-                      : rv__pool_format(pool, "%s/%s", task, field);
-    *dotted =
-        rest ? rv__pool_format(pool, "%.*s[%zu]%s", (int)(rest - field), field, index, rest + 2)
-             : field;
-    for (char *c = path ? path + strlen(task) : NULL; c && *c; c++)
-        *c = *c == '.' ? '/' : *c;
-    *pointer = path;
-    return path && *dotted;
+    const char *below = strstr(field, "[].");
+    const rv__slot *s =
+        below ? rv__node_find(in->item, below + 3, NULL) : rv__node_find(in->task, field, NULL);
+    return s && s->value ? rv__json_key(s->value) : leaf;
 }
 
-static void report(const rv__checker *c, const rv__rule *r, unsigned set, size_t index,
-                   const rv__place *place)
+/* Dotted name of a rule's field, whose list, if it has one, means element `index`. */
+static char *dotted_name(rv__pool *pool, const rv__rule_input *in, const char *field, size_t index)
+{
+    const char *list = strstr(field, "[]"), *dot = strrchr(field, '.');
+    const char *leaf = dot ? dot + 1 : field, *sent = sent_name(in, field, leaf);
+    if (!list)
+        return rv__pool_format(pool, "%.*s%s", (int)(leaf - field), field, sent);
+    const char *rest = list + 2;
+    return rv__pool_format(pool, "%.*s[%zu]%.*s%s", (int)(list - field), field, index,
+                           (int)(leaf - rest), rest, sent);
+}
+
+/* "lora[1].weight" below the task's pointer: "/0/lora/1/weight". */
+static char *pointer_of(rv__pool *pool, const char *task, const char *dotted)
+{
+    char *path = rv__pool_format(pool, "%s/%s", task, dotted), *to = path;
+    for (const char *c = path; c && *c; c++) {
+        if (*c != ']')
+            *to++ = *c == '.' || *c == '[' ? '/' : *c;
+    }
+    if (to)
+        *to = '\0';
+    return path;
+}
+
+static void report(const rv__checker *c, const rv__rule *r, const rv__rule_input *in, unsigned set,
+                   size_t index, const rv__place *place)
 {
     const char *pointers[RV__RULE_FIELDS], *parameters[RV__RULE_FIELDS];
     rv__pool *pool = c->issues->pool;
@@ -501,9 +518,12 @@ static void report(const rv__checker *c, const rv__rule *r, unsigned set, size_t
                      .rule = r->kind,
                      .warning = r->warning};
     for (size_t i = 0; task && i < RV__RULE_FIELDS && r->fields[i]; i++) {
-        if (set >> i & 1)
-            p.places += name_field(pool, r->fields[i], index, task, &pointers[p.places],
-                                   &parameters[p.places]);
+        if (!(set >> i & 1))
+            continue;
+        const char *dotted = dotted_name(pool, in, r->fields[i], index);
+        parameters[p.places] = dotted;
+        pointers[p.places] = dotted ? pointer_of(pool, task, dotted) : NULL;
+        p.places += pointers[p.places] != NULL;
     }
     rv__issues_add(c->issues, &p, "%s", r->sentence);
 }
@@ -520,7 +540,7 @@ static bool check_rule(const rv__checker *c, const rv__rule *r, const rv__node *
         unsigned set = r->broken(&in);
         if (!set)
             continue;
-        report(c, r, set, i, place);
+        report(c, r, &in, set, i, place);
         good &= r->warning;
     }
     return good;

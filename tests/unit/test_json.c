@@ -1,6 +1,7 @@
 /* json.c: what is accepted, what is refused and where, exact numbers, writing, and out of memory. */
 #include "base/json.h"
 
+#include <locale.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -265,6 +266,28 @@ static void test_write_double(void **state)
     }
 }
 
+/* A program may have set a locale whose numbers have a comma. */
+static void test_locale(void **state)
+{
+    static const char *const names[] = {"de_DE.UTF-8", "de_DE.utf8", "fr_FR.UTF-8", "C.UTF-8"};
+    for (size_t i = 0; i < 4 && !setlocale(LC_NUMERIC, names[i]); i++)
+        continue;
+    rv__value *v = parse("[0.5,-1.25e2]");
+    double d = 0;
+    assert_true(rv__json_number(rv__json_first(v), &d) && d == 0.5);
+    assert_true(rv__json_number(rv__json_at(v, 1), &d) && d == -125);
+    rv__buf b;
+    rv__buf_init(&b, 100);
+    rv__json_write_double(&b, 0.5);
+    assert_string_equal(b.data, "0.5");
+    assert_true(rv__json_read_number("0.25", &d) && d == 0.25);
+    assert_false(rv__json_read_number("0,25", &d) || rv__json_read_number("", &d) ||
+                 rv__json_read_number("1e999", &d));
+    rv__buf_free(&b);
+    rv__json_free(v);
+    setlocale(LC_NUMERIC, "C");
+}
+
 /* One text of 16 MB must need little more memory than itself, and time in proportion. */
 static void test_large(void **state)
 {
@@ -313,6 +336,7 @@ int main(void)
         cmocka_unit_test(test_duplicate),     cmocka_unit_test(test_write_value),
         cmocka_unit_test(test_write_text),    cmocka_unit_test(test_write_double),
         cmocka_unit_test(test_large),         cmocka_unit_test(test_out_of_memory),
+        cmocka_unit_test(test_locale),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

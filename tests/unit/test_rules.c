@@ -208,6 +208,18 @@ static void test_pointers(void **state)
     rv_batch_unref(b);
 }
 
+/* Places are named as the request spells them. */
+static void test_other_spellings(void **state)
+{
+    rv_batch *b = parse_task(FULL, ACC("\"cacheStartStep\":9,\"cacheStopStep\":9"));
+    assert_only_issue(b, "incompatibleParameters",
+                      "acceleratorOptions.cacheStartStep,acceleratorOptions.cacheStopStep", "cross",
+                      "/0/acceleratorOptions/cacheStartStep");
+    assert_string_equal(find_issue(b, "incompatibleParameters", NULL)->paths[1],
+                        "/0/acceleratorOptions/cacheStopStep");
+    rv_batch_unref(b);
+}
+
 /* A bad value has its own issue; rules that would use it keep quiet. */
 static void test_bad_values_are_absent(void **state)
 {
@@ -235,7 +247,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rows),     cmocka_unit_test(test_every_rule_has_a_row),
         cmocka_unit_test(test_pointers), cmocka_unit_test(test_bad_values_are_absent),
-        cmocka_unit_test(test_stochastic_names),
+        cmocka_unit_test(test_stochastic_names), cmocka_unit_test(test_other_spellings),
     };
     return cmocka_run_group_tests(tests, load_models, free_models);
 }
