@@ -128,6 +128,8 @@ static rv_status open_model(engine *e, const rv__model *model, rv_error *err)
         status = rv__weights_open(path, &e->weights, err);
     if (status == RV_OK)
         status = rv__pipeline_open(e->device, e->weights, &e->pipeline, err);
+    if (status == RV_OK)
+        status = rv__pipeline_load(e->pipeline, err);
     e->path = path;
     if (status != RV_OK)
         close_model(e);

@@ -120,7 +120,7 @@ const rv__scheduler_config *rv__pipeline_scheduler(const rv__pipeline *p)
     return &p->scheduler;
 }
 
-static rv_status open_parts(rv__pipeline *p, rv_error *err)
+rv_status rv__pipeline_load(rv__pipeline *p, rv_error *err)
 {
     rv_status status = RV_OK;
 
@@ -139,7 +139,7 @@ static rv_status open_parts(rv__pipeline *p, rv_error *err)
 
 int64_t rv__pipeline_side_step(rv__pipeline *p, rv_error *err)
 {
-    if (open_parts(p, err) != RV_OK)
+    if (rv__pipeline_load(p, err) != RV_OK)
         return 0;
     return rv__vae_about(p->vae)->factor * rv__transformer_about(p->transformer)->patch;
 }
@@ -325,7 +325,7 @@ rv_status rv__pipeline_run(rv__pipeline *p, const rv__picture_request *r, uint8_
                            rv_error *err)
 {
     job       j = {.p = p, .r = r, .rows = r->guidance > 1 ? 2 : 1};
-    rv_status status = open_parts(p, err);
+    rv_status status = rv__pipeline_load(p, err);
 
     if (status == RV_OK)
         status = check_request(p, r, err);

@@ -14,6 +14,9 @@ typedef struct rv__pipeline rv__pipeline;
 rv_status rv__pipeline_open(rv__device *d, const rv__weights *w, rv__pipeline **out, rv_error *err);
 void      rv__pipeline_close(rv__pipeline *p);
 
+/* Opens all parts now instead of with the first picture. */
+rv_status rv__pipeline_load(rv__pipeline *p, rv_error *err);
+
 /* The model's own scheduler. */
 const rv__scheduler_config *rv__pipeline_scheduler(const rv__pipeline *p);
 

@@ -25,20 +25,19 @@ typedef struct product {
     int64_t                    in, out, tile_rows, tile_out;
 } product;
 
-/* Halves the larger side of the tiles until every thread gets a few, but keeps them big enough that packing costs
- * little next to the products themselves. */
-static void choose_tiles(product *p, int64_t rows, int threads)
+/* Tiles big enough that packing costs little next to the products themselves, and enough of them for many threads.
+ * Must not depend on the number of threads: sgemm's sums may differ in the last bit between tile shapes. */
+static void choose_tiles(product *p, int64_t rows)
 {
-    enum { ROWS = 512, OUT = 512, SMALLEST = 96, EACH = 3 };
+    enum { ROWS = 384, OUT = 384, SMALLEST = 64, TASKS = 24 };
 
     p->tile_rows = rows < ROWS ? rows : ROWS;
     p->tile_out = p->out < OUT ? p->out : OUT;
     for (;;) {
-        int64_t tasks = ((rows + p->tile_rows - 1) / p->tile_rows) * ((p->out + p->tile_out - 1) / p->tile_out);
-        bool    by_out = p->tile_out >= p->tile_rows || rows <= SMALLEST;
-        int64_t *side = by_out ? &p->tile_out : &p->tile_rows;
+        int64_t  tasks = ((rows + p->tile_rows - 1) / p->tile_rows) * ((p->out + p->tile_out - 1) / p->tile_out);
+        int64_t *side = p->tile_out >= p->tile_rows ? &p->tile_out : &p->tile_rows;
 
-        if (tasks >= (int64_t)threads * EACH || *side <= SMALLEST)
+        if (tasks >= TASKS || *side <= SMALLEST)
             return;
         *side = (*side / 2 + 15) / 16 * 16;
     }
@@ -177,7 +176,7 @@ static struct ggml_tensor *build(rv__graph *g, product *p, struct ggml_tensor **
 
     p->in = w->ne[0];
     p->out = w->ne[1];
-    choose_tiles(p, rows, rv__graph_threads(g));
+    choose_tiles(p, rows);
     for (int i = 0; i < (p->groups ? p->groups : 1); i++) {
         const struct ggml_tensor *weight = p->groups ? p->weights[i] : p->weight;
         const struct ggml_tensor *gate = p->groups ? (p->gates ? p->gates[i] : NULL) : p->gate;

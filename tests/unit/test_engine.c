@@ -1,0 +1,274 @@
+/* Words to pictures on the small model of tests/golden: sizes, repeatability, cancelling, and what the executor
+ * refuses.  Numbers are compared with the reference elsewhere (the parity suite). */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/memory.h"
+#include "engine/pipeline.h"
+#include "reverie.h"
+
+enum { SIDE = 64, BYTES = SIDE * SIDE * 3 };
+
+static char model_path[512];
+
+typedef struct fixture {
+    rv__device   *device;
+    rv__weights  *weights;
+    rv__pipeline *pipeline;
+} fixture;
+
+static void open_fixture(fixture *f, int threads)
+{
+    rv_error err = {0};
+
+    assert_int_equal(rv__device_open(threads, &f->device, &err), RV_OK);
+    assert_int_equal(rv__weights_open(model_path, &f->weights, &err), RV_OK);
+    assert_int_equal(rv__pipeline_open(f->device, f->weights, &f->pipeline, &err), RV_OK);
+}
+
+static void close_fixture(fixture *f)
+{
+    rv__pipeline_close(f->pipeline);
+    rv__weights_close(f->weights);
+    rv__device_close(f->device);
+}
+
+static rv__picture_request simple(void)
+{
+    return (rv__picture_request){.prompt = "a red fox", .sequence = 16, .steps = 2, .width = SIDE, .height = SIDE,
+                                 .seed = 5};
+}
+
+static void sizes_follow_the_reference(void **state)
+{
+    static const int rows[][4] = {{1024, 1024, 1024, 1024}, {512, 512, 1024, 1024}, {1920, 1080, 1360, 768},
+                                  {333, 777, 656, 1552},    {16, 16, 1024, 1024},   {1023, 1025, 1008, 1024}};
+    int64_t          w, h;
+
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        rv__pipeline_size(rows[i][0], rows[i][1], 1024 * 1024, 16, &w, &h);
+        assert_int_equal(w, rows[i][2]);
+        assert_int_equal(h, rows[i][3]);
+    }
+}
+
+static void pictures_do_not_depend_on_threads_or_history(void **state)
+{
+    static uint8_t      one[BYTES], other[BYTES];
+    rv__picture_request r = simple(), between = simple();
+    rv_error            err;
+    fixture             f;
+
+    r.guidance = 3;
+    open_fixture(&f, 1);
+    assert_int_equal(rv__pipeline_run(f.pipeline, &r, one, NULL, &err), RV_OK);
+    close_fixture(&f);
+    open_fixture(&f, 3);
+    between.prompt = "a blue whale";
+    between.width = 2 * SIDE;
+    uint8_t *wide = rv__alloc(2 * BYTES);
+    assert_int_equal(rv__pipeline_run(f.pipeline, &between, wide, NULL, &err), RV_OK);
+    rv__free(wide);
+    assert_int_equal(rv__pipeline_run(f.pipeline, &r, other, NULL, &err), RV_OK);
+    assert_memory_equal(one, other, BYTES);
+    r.seed++;
+    assert_int_equal(rv__pipeline_run(f.pipeline, &r, other, NULL, &err), RV_OK);
+    assert_int_not_equal(memcmp(one, other, BYTES), 0);
+    close_fixture(&f);
+}
+
+/* Samplers that draw noise go on with the picture's own generator. */
+static void a_seed_tells_a_whole_lcm_picture(void **state)
+{
+    static uint8_t       one[BYTES], other[BYTES];
+    rv__scheduler_config lcm;
+    rv__picture_request  r = simple();
+    rv_error             err;
+    fixture              f;
+
+    open_fixture(&f, 2);
+    lcm = *rv__pipeline_scheduler(f.pipeline);
+    lcm.sampler = RV_SAMPLER_LCM;
+    r.scheduler = &lcm;
+    assert_int_equal(rv__pipeline_run(f.pipeline, &r, one, NULL, &err), RV_OK);
+    assert_int_equal(rv__pipeline_run(f.pipeline, &r, other, NULL, &err), RV_OK);
+    assert_memory_equal(one, other, BYTES);
+    close_fixture(&f);
+}
+
+typedef struct stopper {
+    int steps, asked, stop_after_step, stop_after_asking;
+} stopper;
+
+static void on_step(void *user, int step, int steps, const float *latents, size_t n)
+{
+    stopper *s = user;
+
+    assert_int_equal(step, s->steps + 1);
+    assert_int_equal(steps, 4);
+    s->steps = step;
+}
+
+static bool on_cancelled(void *user)
+{
+    stopper *s = user;
+
+    s->asked++;
+    return s->steps >= s->stop_after_step || s->asked >= s->stop_after_asking;
+}
+
+static void cancelling_works_between_and_inside_steps(void **state)
+{
+    static uint8_t      bytes[BYTES];
+    rv__picture_request r = simple();
+    stopper             s = {.stop_after_step = 2, .stop_after_asking = 1 << 30};
+    rv_error            err;
+    fixture             f;
+
+    open_fixture(&f, 2);
+    r.steps = 4;
+    r.hooks = (rv__pipeline_hooks){.step = on_step, .cancelled = on_cancelled, .user = &s};
+    assert_int_equal(rv__pipeline_run(f.pipeline, &r, bytes, NULL, &err), RV_CANCELLED);
+    assert_int_equal(s.steps, 2);
+    for (int after = 1; after < 2000; after = after * 2 + 1) {
+        s = (stopper){.stop_after_step = 4, .stop_after_asking = after};
+        assert_int_equal(rv__pipeline_run(f.pipeline, &r, bytes, NULL, &err), RV_CANCELLED);
+    }
+    s = (stopper){.stop_after_step = 1 << 30, .stop_after_asking = 1 << 30};
+    assert_int_equal(rv__pipeline_run(f.pipeline, &r, bytes, NULL, &err), RV_OK);
+    close_fixture(&f);
+}
+
+static void impossible_requests_are_refused(void **state)
+{
+    static uint8_t      bytes[BYTES];
+    rv__picture_request r;
+    rv_error            err;
+    fixture             f;
+
+    open_fixture(&f, 1);
+    r = simple(), r.width = 60;
+    assert_int_equal(rv__pipeline_run(f.pipeline, &r, bytes, NULL, &err), RV_VALIDATION);
+    assert_string_equal(err.parameter, "width");
+    r = simple(), r.height = 0;
+    assert_int_equal(rv__pipeline_run(f.pipeline, &r, bytes, NULL, &err), RV_VALIDATION);
+    r = simple(), r.height = 1 << 20;
+    assert_int_equal(rv__pipeline_run(f.pipeline, &r, bytes, NULL, &err), RV_VALIDATION);
+    r = simple(), r.steps = 0;
+    assert_int_equal(rv__pipeline_run(f.pipeline, &r, bytes, NULL, &err), RV_VALIDATION);
+    r = simple(), r.prompt = "\xff\xfe";
+    assert_int_equal(rv__pipeline_run(f.pipeline, &r, bytes, NULL, &err), RV_VALIDATION);
+    close_fixture(&f);
+}
+
+/* ---- the executor, through the public interface -------------------------------------------------------------- */
+
+/* The identifier that the folder's card got. */
+static void read_model_id(rv *r, char *out, size_t size)
+{
+    char       *json = rv_models_json(r);
+    const char *at;
+
+    assert_non_null(json);
+    at = strstr(json, "\"id\":\"");
+    assert_non_null(at);
+    at += strlen("\"id\":\"");
+    snprintf(out, size, "%.*s", (int)strcspn(at, "\""), at);
+    rv_free(json);
+}
+
+/* Runs one task with these extra members; its status, and the parameter blamed in *blamed. */
+static rv_status run_task(rv *r, const char *model, const char *members, char *blamed, size_t size, size_t *pictures)
+{
+    char      body[1024];
+    rv_batch *b;
+    rv_job   *j = NULL;
+    rv_status status = RV_VALIDATION;
+
+    snprintf(body, sizeof body,
+             "[{\"taskType\":\"imageInference\",\"taskUUID\":\"50836053-a0ee-4cf5-b9d6-ae7c5d140ada\","
+             "\"positivePrompt\":\"a red fox\",\"model\":\"%s\",\"width\":128,\"height\":128,\"steps\":1%s}]",
+             model, members);
+    b = rv_batch_parse(r, body, strlen(body));
+    assert_non_null(b);
+    *blamed = '\0';
+    *pictures = 0;
+    if (rv_batch_issues(b, NULL) == 0) {
+        assert_int_equal(rv_submit(r, rv_batch_task(b, 0), NULL, &j), RV_OK);
+        assert_int_equal(rv_wait(r, j, 120000), RV_OK);
+        status = rv_job_error(j) ? rv_job_error(j)->status : RV_OK;
+        for (size_t i = 0; i < rv_job_images(j); i++)
+            *pictures += rv_job_image(j, i) != NULL;
+        if (rv_job_error(j))
+            snprintf(blamed, size, "%s", rv_job_error(j)->parameter);
+        if (status == RV_OK) {
+            rv_image_info info = rv_image_facts(rv_job_image(j, 0));
+            assert_true(info.width == 128 && info.height == 128 && info.channels == 3);
+        }
+    } else {
+        char *json = rv_batch_issues_json(b);
+        print_message("%s\n", json);
+        rv_free(json);
+    }
+    rv_job_unref(j);
+    rv_batch_unref(b);
+    return status;
+}
+
+static void the_executor_ignores_nothing(void **state)
+{
+    static const struct {
+        const char *members;
+        rv_status   status;
+        const char *parameter;
+        size_t      pictures;
+    } cases[] = {
+        {"", RV_OK, "", 1},
+        {",\"seed\":7,\"numberResults\":2,\"CFGScale\":3,\"negativePrompt\":\"rain\"", RV_OK, "", 2},
+        {",\"scheduler\":\"Euler\",\"acceleratorOptions\":{\"teaCache\":false}", RV_OK, "", 1},
+        {",\"acceleratorOptions\":{\"teaCache\":true}", RV_UNSUPPORTED, "acceleratorOptions.teaCache", 0},
+        {",\"acceleratorOptions\":{\"fbCache\":true}", RV_UNSUPPORTED, "acceleratorOptions.fbCache", 0},
+        {",\"safety\":{\"checkContent\":true}", RV_UNSUPPORTED, "safety.", 0},
+        {",\"safety\":{\"mode\":\"none\"}", RV_OK, "", 1},
+        {",\"lora\":[{\"model\":\"civitai:1@1\",\"weight\":1}]", RV_UNSUPPORTED, "lora", 0},
+    };
+    char     blamed[128], model[256];
+    size_t   pictures;
+    rv_error err;
+    rv      *r;
+
+    assert_int_equal(rv_open(&r), RV_OK);
+    assert_int_equal(rv_set(r, "model", model_path, &err), RV_OK);
+    assert_int_equal(rv_set(r, "threads", "2", &err), RV_OK);
+    read_model_id(r, model, sizeof model);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        rv_status status = run_task(r, model, cases[i].members, blamed, sizeof blamed, &pictures);
+
+        if (status != cases[i].status || strncmp(blamed, cases[i].parameter, strlen(cases[i].parameter)) != 0)
+            fail_msg("%s: status %d, parameter '%s'", cases[i].members, (int)status, blamed);
+        assert_int_equal(pictures, cases[i].pictures);
+    }
+    rv_close(r);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(sizes_follow_the_reference),
+        cmocka_unit_test(pictures_do_not_depend_on_threads_or_history),
+        cmocka_unit_test(a_seed_tells_a_whole_lcm_picture),
+        cmocka_unit_test(cancelling_works_between_and_inside_steps),
+        cmocka_unit_test(impossible_requests_are_refused),
+        cmocka_unit_test(the_executor_ignores_nothing),
+    };
+    const char *root = getenv("SOURCE_ROOT");
+
+    snprintf(model_path, sizeof model_path, "%s/tests/golden/tiny-hidream", root ? root : ".");
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
