@@ -87,11 +87,15 @@ def main():
         assert server.request("POST", "/generate", refused).status == 400
         compare("nginx refused 1 kB", Load(server, "/generate", refused, folder), "Lua echo",
                 Load(server, "/lua-echo", refused, folder))
+        # The way to a thread and back; then the same with the smallest picture painted, compressed and encoded.
+        empty = json.dumps([task(positivePrompt="stub:fail=safety")])
         tiny = json.dumps([task(steps=1, outputFormat="JPG", outputQuality=20)])
+        assert server.request("POST", "/generate", empty).status == 400
         assert server.request("POST", "/generate", tiny).status == 200
         assert server.request("POST", "/lua-thread", tiny).body.decode() == tiny
-        compare("nginx stub task", Load(server, "/generate", tiny, folder), "Lua run_worker_thread",
-                Load(server, "/lua-thread", tiny, folder))
+        for name, body in ("nginx task without picture", empty), ("nginx task 128x128 JPG", tiny):
+            compare(name, Load(server, "/generate", body, folder), "Lua run_worker_thread",
+                    Load(server, "/lua-thread", body, folder))
         server.verify()
     finally:
         server.stop()
