@@ -1,5 +1,6 @@
-/* The sub-commands of `reverie`.  Each gets its own name as argv[0] and returns the exit status: 0 fine, 1 failed,
- * 2 wrong usage.  A new one is declared here and listed in reverie.c and meson.build. */
+/* The sub-commands of `reverie`.  Each gets its own name as argv[0] and returns the exit status: 0
+ * fine, 1 failed, 2 wrong usage.  A new one is declared here and listed in reverie.c and
+ * meson.build. */
 #ifndef RV_COMMANDS_H
 #define RV_COMMANDS_H
 
@@ -15,7 +16,8 @@ rv__command_fn rv__command_parity;   /* parity.c   */
 rv__command_fn rv__command_quantize; /* quantize.c */
 rv__command_fn rv__command_schema;   /* schema.c   */
 
-/* A context with the model cards of this installation or source tree; NULL (and a message) when that fails. */
+/* A context with the model cards of this installation or source tree; NULL (and a message) when
+ * that fails. */
 rv *rv__cli_open(void);
 
 /* "reverie: CONTEXT: MESSAGE" on standard error; returns 1. */

@@ -1,5 +1,5 @@
-/* `reverie inspect FILE|DIR`: says what a weight file or folder is and what can be done with it.  Reads headers only;
- * must never claim more than the names and configurations in it show. */
+/* `reverie inspect FILE|DIR`: says what a weight file or folder is and what can be done with it.
+ * Reads headers only; must never claim more than the names and configurations in it show. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,9 +17,9 @@
 
 typedef struct sum {
     const char *types[MAX_TYPES];
-    size_t      counts[MAX_TYPES];
-    size_t      n_types, tensors, bytes;
-    double      parameters;
+    size_t counts[MAX_TYPES];
+    size_t n_types, tensors, bytes;
+    double parameters;
 } sum;
 
 static void add_tensor(sum *s, const rv__tensor *t, const char *type)
@@ -43,7 +43,7 @@ static void add_tensor(sum *s, const rv__tensor *t, const char *type)
 static void print_count(double n)
 {
     static const struct {
-        double      unit;
+        double unit;
         const char *name;
     } units[] = {{1e9, "B"}, {1e6, "M"}, {1e3, "k"}};
     for (int i = 0; i < 3; i++) {
@@ -90,8 +90,8 @@ static void print_variant(const rv__weights *w)
         printf("  variant: not known (%s)\n", err.message);
         return;
     }
-    static const char *const names[] = {[RV_SAMPLER_EULER] = "Euler", [RV_SAMPLER_LCM] = "LCM",
-                                        [RV_SAMPLER_UNIPC] = "UniPC"};
+    static const char *const names[] = {
+        [RV_SAMPLER_EULER] = "Euler", [RV_SAMPLER_LCM] = "LCM", [RV_SAMPLER_UNIPC] = "UniPC"};
     const char *variant = "not one of the published ones";
     if (c.sampler == RV_SAMPLER_UNIPC)
         variant = "Full (50 steps, guidance 5)";
@@ -102,8 +102,8 @@ static void print_variant(const rv__weights *w)
     printf("  variant: %s; scheduler %s, shift %g\n", variant, names[c.sampler], c.shift);
 }
 
-static const char *const needed[] = {"transformer",    "vae",            "text_encoder",
-                                     "text_encoder_2", "text_encoder_3", "text_encoder_4"};
+static const char *const needed[] = {
+    "transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3", "text_encoder_4"};
 
 static void print_missing(const rv__weights *w)
 {
@@ -112,7 +112,8 @@ static void print_missing(const rv__weights *w)
         if (!rv__weights_list(w, needed[i], &count))
             printf("  missing: %s%s\n", needed[i],
                    strcmp(needed[i], "text_encoder_4") == 0
-                       ? " (Llama-3.1-8B-Instruct comes apart from the model; link its folder here, and its tokenizer "
+                       ? " (Llama-3.1-8B-Instruct comes apart from the model; link its folder "
+                         "here, and its tokenizer "
                          "as tokenizer_4)"
                        : "");
     }
@@ -157,14 +158,20 @@ static const struct {
 } kinds[] = {
     {".lora_A.", "a LoRA", "an addition to a model, not a model"},
     {".lora_down.", "a LoRA", "an addition to a model, not a model"},
-    {"caption_projection.0.linear.weight", "the HiDream transformer", "it is the transformer part of a model folder"},
+    {"caption_projection.0.linear.weight", "the HiDream transformer",
+     "it is the transformer part of a model folder"},
     {"decoder.up_blocks.0.", "a VAE as diffusers names it", "it is the vae part of a model folder"},
-    {"decoder.up.0.block.", "a VAE with the names of LDM (ae.safetensors)", "the vae part needs the diffusers file"},
-    {"text_model.encoder.layers.0.", "a CLIP text encoder", "it is text_encoder (CLIP-L) or text_encoder_2 (CLIP-G)"},
-    {"encoder.block.0.layer.0.SelfAttention", "a T5 encoder", "it is text_encoder_3 of a model folder"},
+    {"decoder.up.0.block.", "a VAE with the names of LDM (ae.safetensors)",
+     "the vae part needs the diffusers file"},
+    {"text_model.encoder.layers.0.", "a CLIP text encoder",
+     "it is text_encoder (CLIP-L) or text_encoder_2 (CLIP-G)"},
+    {"encoder.block.0.layer.0.SelfAttention", "a T5 encoder",
+     "it is text_encoder_3 of a model folder"},
     {"model.layers.0.self_attn.", "a Llama model", "it is text_encoder_4 of a model folder"},
-    {"enc.blk.0.", "a T5 encoder with the names of llama.cpp", "the engine reads the Hugging Face file instead"},
-    {"blk.0.attn_q", "a language model with the names of llama.cpp", "the engine reads the Hugging Face file instead"},
+    {"enc.blk.0.", "a T5 encoder with the names of llama.cpp",
+     "the engine reads the Hugging Face file instead"},
+    {"blk.0.attn_q", "a language model with the names of llama.cpp",
+     "the engine reads the Hugging Face file instead"},
 };
 
 static const char *kind_of(const char *const *names, size_t count, const char **hint)
@@ -215,7 +222,8 @@ static int inspect_safetensors(const char *path, bool tensors, rv_error *err)
         if (tensors)
             print_tensor("", &list[i].tensor, list[i].dtype);
     }
-    for (const rv__value *v = rv__json_first(rv__safetensors_metadata(file)); v; v = rv__json_next(v))
+    for (const rv__value *v = rv__json_first(rv__safetensors_metadata(file)); v;
+         v = rv__json_next(v))
         printf("  %s: %.200s\n", rv__json_key(v), rv__json_string(v));
     if (names)
         print_file(names, count, &s);
@@ -254,7 +262,8 @@ static bool starts_with_gguf(const char *path)
 {
     char magic[4] = {0};
     FILE *f = fopen(path, "rb");
-    bool yes = f && fread(magic, 1, sizeof magic, f) == sizeof magic && memcmp(magic, "GGUF", 4) == 0;
+    bool yes =
+        f && fread(magic, 1, sizeof magic, f) == sizeof magic && memcmp(magic, "GGUF", 4) == 0;
     if (f)
         fclose(f);
     return yes;
@@ -291,7 +300,8 @@ int rv__command_inspect(int argc, char **argv)
     bool tensors = argc == 3 && strcmp(argv[2], "--tensors") == 0;
     if ((argc != 2 && !tensors) || argv[1][0] == '-') {
         fprintf(stderr, "usage: reverie inspect FILE|DIR [--tensors]\n\n"
-                        "Says what a model folder, GGUF or safetensors file is; --tensors lists everything in it.\n");
+                        "Says what a model folder, GGUF or safetensors file is; --tensors lists "
+                        "everything in it.\n");
         return 2;
     }
     rv_error err = {0};

@@ -1,5 +1,6 @@
-/* `reverie parity MODEL_DIR GOLDENS_DIR`: our results beside reference results.  Walks everything the manifest names
- * and what lies beside it; whatever it does not know is a FAIL, so that nothing passes by being skipped. */
+/* `reverie parity MODEL_DIR GOLDENS_DIR`: our results beside reference results.  Walks everything
+ * the manifest names and what lies beside it; whatever it does not know is a FAIL, so that nothing
+ * passes by being skipped. */
 #include "parity_internal.h"
 
 #include <dirent.h>
@@ -13,7 +14,7 @@
 #include "engine/mapped_file.h"
 
 static const struct {
-    const char       *name; /* of the golden file, without its ending */
+    const char *name; /* of the golden file, without its ending */
     rv__parity_stage *run;
 } stages[] = {
     {"rng", rv__parity_rng},
@@ -25,14 +26,21 @@ static const struct {
 };
 
 /* Sections of the manifest that somebody reads or that only explain. */
-static const char *const sections[] = {"format",       "model",           "made_with",      "layout",
-                                       "prompts",      "files",           "size_rule",      "scheduler_configs",
-                                       "transformer_cases", "pipeline_cases"};
+static const char *const sections[] = {"format",
+                                       "model",
+                                       "made_with",
+                                       "layout",
+                                       "prompts",
+                                       "files",
+                                       "size_rule",
+                                       "scheduler_configs",
+                                       "transformer_cases",
+                                       "pipeline_cases"};
 
 /* What the command line selects: all, or the stages it names. */
 typedef struct selection {
     char **names;
-    int    count;
+    int count;
 } selection;
 
 static bool selected(const selection *s, const char *name)
@@ -44,7 +52,8 @@ static bool selected(const selection *s, const char *name)
     return s->count == 0;
 }
 
-/* A JSON file of the goldens (out; rv__json_free).  NULL when it is absent or, with a FAIL, when it is wrong. */
+/* A JSON file of the goldens (out; rv__json_free).  NULL when it is absent or, with a FAIL, when it
+ * is wrong. */
 static rv__value *read_json(rv__parity *p, const char *name, bool must_exist)
 {
     char *path = rv__format("%s/%s", p->dir, name);
@@ -52,7 +61,8 @@ static rv__value *read_json(rv__parity *p, const char *name, bool must_exist)
     rv_error err = {0};
     rv__json_error why = {0};
     rv__value *v = NULL;
-    rv_status status = path ? rv__mapped_open(path, &map, &err) : rv__fail(&err, RV_MEMORY, "out of memory");
+    rv_status status =
+        path ? rv__mapped_open(path, &map, &err) : rv__fail(&err, RV_MEMORY, "out of memory");
     if (status == RV_OK) {
         v = rv__json_parse((const char *)map.data, map.size, &why);
         if (!v)
@@ -127,7 +137,8 @@ static void check_cases(rv__golden *g)
         const char *name = rv__json_key(v);
         bool found = false;
         for (size_t i = 0; i < g->count && !found; i++)
-            found = strncmp(g->list[i].name, name, strlen(name)) == 0 && g->list[i].name[strlen(name)] == '.';
+            found = strncmp(g->list[i].name, name, strlen(name)) == 0 &&
+                    g->list[i].name[strlen(name)] == '.';
         if (!found)
             rv__parity_fail_golden(g, name, "the case has no tensors");
     }
@@ -254,8 +265,10 @@ int rv__command_parity(int argc, char **argv)
 {
     if (argc < 3 || argv[1][0] == '-') {
         fprintf(stderr, "usage: reverie parity MODEL_DIR GOLDENS_DIR [STAGE ...]\n"
-                        "Compares our results with reference results.  Without STAGE everything is compared; stages "
-                        "are\nthe golden files without .safetensors, and: tokenizers dtype-variants size_rule\n");
+                        "Compares our results with reference results.  Without STAGE everything is "
+                        "compared; stages "
+                        "are\nthe golden files without .safetensors, and: tokenizers "
+                        "dtype-variants size_rule\n");
         return 2;
     }
     rv__parity p = {.dir = argv[2]};
@@ -269,8 +282,8 @@ int rv__command_parity(int argc, char **argv)
         run_all(&p, &only);
     if (p.passed + p.failed == 0)
         rv__parity_fail(&p, "goldens", "nothing was compared");
-    printf("parity: %zu compared, %zu passed, %zu failed, %.1f s%s\n", p.passed + p.failed, p.passed, p.failed,
-           seconds() - start, only.count ? " (only the stages named)" : "");
+    printf("parity: %zu compared, %zu passed, %zu failed, %.1f s%s\n", p.passed + p.failed,
+           p.passed, p.failed, seconds() - start, only.count ? " (only the stages named)" : "");
     rv__json_free(p.manifest);
     rv__weights_close(p.model);
     return p.failed ? 1 : 0;

@@ -1,4 +1,5 @@
-/* What the driver (parity.c) and the bookkeeping (parity_report.c) share; stages see parity.h only. */
+/* What the driver (parity.c) and the bookkeeping (parity_report.c) share; stages see parity.h only.
+ */
 #ifndef RV_PARITY_INTERNAL_H
 #define RV_PARITY_INTERNAL_H
 

@@ -1,5 +1,5 @@
-/* Bookkeeping of a parity run: golden files, comparisons, one line per tensor.  Must never count a comparison as
- * passed that did not happen, nor let a value that is not a number pass. */
+/* Bookkeeping of a parity run: golden files, comparisons, one line per tensor.  Must never count a
+ * comparison as passed that did not happen, nor let a value that is not a number pass. */
 #include "parity_internal.h"
 
 #include <math.h>
@@ -130,7 +130,8 @@ const rv__tensor *rv__golden_input(rv__golden *g, const char *name, enum ggml_ty
 
 /* ---- results ---- */
 
-static void print_failure(rv__parity *p, const char *stem, const char *name, const char *format, va_list args)
+static void print_failure(rv__parity *p, const char *stem, const char *name, const char *format,
+                          va_list args)
 {
     p->failed++;
     printf("FAIL  %s%s%s  ", stem, *stem ? "/" : "", name);
@@ -158,7 +159,7 @@ void rv__parity_fail_golden(rv__golden *g, const char *name, const char *format,
 typedef struct tally {
     double max_abs, max_ref, sum_square, sum_ref_square;
     size_t n, differing;
-    bool   finite;
+    bool finite;
 } tally;
 
 static void add(tally *t, double got, double ref)
@@ -173,15 +174,16 @@ static void add(tally *t, double got, double ref)
     t->n++;
 }
 
-static void report(rv__parity *p, const char *stem, const char *name, const tally *t, rv__tolerance tolerance)
+static void report(rv__parity *p, const char *stem, const char *name, const tally *t,
+                   rv__tolerance tolerance)
 {
     const struct limits *l = &limits[tolerance];
     double max_rel = t->max_abs / (t->max_ref > 0.0 ? t->max_ref : 1.0);
     double rms_rel = sqrt(t->sum_square / (t->sum_ref_square > 0.0 ? t->sum_ref_square : 1.0));
-    bool pass = t->finite && t->max_abs <= l->max_abs && max_rel <= l->max_rel && rms_rel <= l->rms_rel &&
-                (double)t->differing <= l->differing * (double)t->n;
-    printf("%s  %s%s%s  max_abs %.2e  max_rel %.2e", pass ? "PASS" : "FAIL", stem, *stem ? "/" : "", name, t->max_abs,
-           max_rel);
+    bool pass = t->finite && t->max_abs <= l->max_abs && max_rel <= l->max_rel &&
+                rms_rel <= l->rms_rel && (double)t->differing <= l->differing * (double)t->n;
+    printf("%s  %s%s%s  max_abs %.2e  max_rel %.2e", pass ? "PASS" : "FAIL", stem, *stem ? "/" : "",
+           name, t->max_abs, max_rel);
     if (isfinite(l->rms_rel) && l->rms_rel > 0.0)
         printf("  rms_rel %.2e", rms_rel);
     if (tolerance == RV_TOL_EXACT || tolerance == RV_TOL_BYTES)
@@ -223,7 +225,8 @@ static double item(const void *data, kind k, size_t i)
     return k == KIND_I32 ? ((const int32_t *)data)[i] : ((const uint8_t *)data)[i];
 }
 
-static void check(rv__golden *g, const char *name, const void *got, kind k, size_t n, rv__tolerance tolerance)
+static void check(rv__golden *g, const char *name, const void *got, kind k, size_t n,
+                  rv__tolerance tolerance)
 {
     const rv__tensor *t = mark(g, name);
     if (!t)
@@ -236,7 +239,8 @@ static void check(rv__golden *g, const char *name, const void *got, kind k, size
     for (size_t i = 0; i < n; i++) {
         double ref;
         if (!value(t, i, &ref)) {
-            rv__parity_fail_golden(g, name, "the golden's type %s is not known", ggml_type_name(t->type));
+            rv__parity_fail_golden(g, name, "the golden's type %s is not known",
+                                   ggml_type_name(t->type));
             return;
         }
         add(&sum, item(got, k, i), ref);
@@ -244,23 +248,26 @@ static void check(rv__golden *g, const char *name, const void *got, kind k, size
     report(g->parity, g->stem, name, &sum, tolerance);
 }
 
-void rv__parity_check(rv__golden *g, const char *name, const float *got, size_t n, rv__tolerance tolerance)
+void rv__parity_check(rv__golden *g, const char *name, const float *got, size_t n,
+                      rv__tolerance tolerance)
 {
     check(g, name, got, KIND_F32, n, tolerance);
 }
 
-void rv__parity_check_i32(rv__golden *g, const char *name, const int32_t *got, size_t n, rv__tolerance tolerance)
+void rv__parity_check_i32(rv__golden *g, const char *name, const int32_t *got, size_t n,
+                          rv__tolerance tolerance)
 {
     check(g, name, got, KIND_I32, n, tolerance);
 }
 
-void rv__parity_check_u8(rv__golden *g, const char *name, const uint8_t *got, size_t n, rv__tolerance tolerance)
+void rv__parity_check_u8(rv__golden *g, const char *name, const uint8_t *got, size_t n,
+                         rv__tolerance tolerance)
 {
     check(g, name, got, KIND_U8, n, tolerance);
 }
 
-static void compare(rv__parity *p, const char *name, const void *got, const void *ref, kind k, size_t n,
-                    rv__tolerance tolerance)
+static void compare(rv__parity *p, const char *name, const void *got, const void *ref, kind k,
+                    size_t n, rv__tolerance tolerance)
 {
     tally sum = {.finite = true};
     for (size_t i = 0; i < n; i++)
@@ -268,18 +275,20 @@ static void compare(rv__parity *p, const char *name, const void *got, const void
     report(p, "", name, &sum, tolerance);
 }
 
-void rv__parity_compare(rv__parity *p, const char *name, const float *got, const float *ref, size_t n,
-                        rv__tolerance tolerance)
+void rv__parity_compare(rv__parity *p, const char *name, const float *got, const float *ref,
+                        size_t n, rv__tolerance tolerance)
 {
     compare(p, name, got, ref, KIND_F32, n, tolerance);
 }
 
-void rv__parity_compare_i32(rv__parity *p, const char *name, const int32_t *got, const int32_t *ref, size_t n)
+void rv__parity_compare_i32(rv__parity *p, const char *name, const int32_t *got, const int32_t *ref,
+                            size_t n)
 {
     compare(p, name, got, ref, KIND_I32, n, RV_TOL_EXACT);
 }
 
-void rv__parity_compare_u8(rv__parity *p, const char *name, const uint8_t *got, const uint8_t *ref, size_t n)
+void rv__parity_compare_u8(rv__parity *p, const char *name, const uint8_t *got, const uint8_t *ref,
+                           size_t n)
 {
     compare(p, name, got, ref, KIND_U8, n, RV_TOL_BYTES);
 }

@@ -1,5 +1,6 @@
 /* Parity of random numbers.  The names of the tensors say what was drawn:
- * {randn,rand,int24}.SEED.SHAPE from a fresh generator, seq.* one after the other from one, batch.* both ways. */
+ * {randn,rand,int24}.SEED.SHAPE from a fresh generator, seq.* one after the other from one, batch.*
+ * both ways. */
 #include "parity.h"
 
 #include <stdlib.h>
@@ -8,7 +9,8 @@
 #include "base/memory.h"
 #include "engine/rng.h"
 
-/* The seed of seq.* and batch.*: their names do not say it, the manifest's sentence about the first does. */
+/* The seed of seq.* and batch.*: their names do not say it, the manifest's sentence about the first
+ * does. */
 static bool seed_in_text(const rv__parity *p, const char *tensor, uint64_t *seed)
 {
     const rv__value *files = rv__json_get(rv__parity_manifest(p), "files");
@@ -79,7 +81,8 @@ static bool fresh_draw(rv__parity *p, rv__golden *g, const rv__tensor *t)
 /* One generator per image, seeds counting up. */
 static void draw_per_image(rv__golden *g, uint64_t seed, const rv__tensor *t)
 {
-    size_t n = rv__tensor_elements(t), images = t->n_dims > 1 && t->shape[0] > 0 ? (size_t)t->shape[0] : 1;
+    size_t n = rv__tensor_elements(t),
+           images = t->n_dims > 1 && t->shape[0] > 0 ? (size_t)t->shape[0] : 1;
     float *got = rv__alloc(n * sizeof *got);
     for (size_t i = 0; got && i < images; i++) {
         rv__rng r;
@@ -111,7 +114,8 @@ void rv__parity_rng(rv__parity *p, rv__golden *g)
             draw(p, g, &sequence, t);
         } else if (strcmp(t->name, "batch.per_image") == 0 && seed_in_text(p, t->name, &first)) {
             draw_per_image(g, first, t);
-        } else if (strcmp(t->name, "batch.one_generator") == 0 && seed_in_text(p, "batch.per_image", &first)) {
+        } else if (strcmp(t->name, "batch.one_generator") == 0 &&
+                   seed_in_text(p, "batch.per_image", &first)) {
             rv__rng_seed(&r, first);
             draw(p, g, &r, t);
         }

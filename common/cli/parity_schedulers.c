@@ -1,6 +1,6 @@
 /* Parity of the schedulers.  The names of the tensors say what was run:
- * CONFIG.STEPS.{timesteps,sigmas}, traj.CONFIG.STEPS.{x,v,noise,corrected}, noising.CONFIG.STEPS.atCALL; CONFIG is an
- * entry of the manifest's scheduler_configs. */
+ * CONFIG.STEPS.{timesteps,sigmas}, traj.CONFIG.STEPS.{x,v,noise,corrected},
+ * noising.CONFIG.STEPS.atCALL; CONFIG is an entry of the manifest's scheduler_configs. */
 #include "parity.h"
 
 #include <stdio.h>
@@ -12,8 +12,8 @@
 
 /* CONFIG.STEPS.WHAT, taken apart. */
 typedef struct named_run {
-    char        config[64];
-    int         steps;
+    char config[64];
+    int steps;
     const char *what;
 } named_run;
 
@@ -32,15 +32,17 @@ static bool parse_name(const char *name, named_run *out)
 }
 
 /* The scheduler of a golden's name over n values; NULL and a FAIL when there is none. */
-static rv__scheduler *make(rv__parity *p, rv__golden *g, const char *name, const named_run *run, size_t n)
+static rv__scheduler *make(rv__parity *p, rv__golden *g, const char *name, const named_run *run,
+                           size_t n)
 {
     const rv__value *configs = rv__json_get(rv__parity_manifest(p), "scheduler_configs");
     const rv__value *json = rv__json_get(configs, run->config);
     rv__scheduler_config config;
     rv__scheduler *s = NULL;
     rv_error err = {0};
-    rv_status status = json ? rv__scheduler_config_read(json, &config, &err)
-                            : rv__fail(&err, RV_NOT_FOUND, "the manifest has no scheduler \"%s\"", run->config);
+    rv_status status =
+        json ? rv__scheduler_config_read(json, &config, &err)
+             : rv__fail(&err, RV_NOT_FOUND, "the manifest has no scheduler \"%s\"", run->config);
     if (status == RV_OK)
         status = rv__scheduler_new(&config, run->steps, n, &s, &err);
     if (status != RV_OK)
@@ -55,8 +57,11 @@ static void check_list(rv__parity *p, rv__golden *g, const rv__tensor *t, const 
     size_t n = s ? (size_t)rv__scheduler_calls(s) + sigmas : 0;
     float *got = rv__alloc(n * sizeof *got);
     for (size_t i = 0; got && i < n; i++)
-        got[i] = (float)(sigmas ? rv__scheduler_sigma(s, (int)i) : rv__scheduler_timestep(s, (int)i));
-    rv__tolerance by = sigmas ? RV_TOL_SIGMAS : t->type == GGML_TYPE_F32 ? RV_TOL_TIMESTEPS : RV_TOL_EXACT;
+        got[i] =
+            (float)(sigmas ? rv__scheduler_sigma(s, (int)i) : rv__scheduler_timestep(s, (int)i));
+    rv__tolerance by = sigmas                     ? RV_TOL_SIGMAS
+                       : t->type == GGML_TYPE_F32 ? RV_TOL_TIMESTEPS
+                                                  : RV_TOL_EXACT;
     if (got && s)
         rv__parity_check(g, t->name, got, n, by);
     rv__free(got);
@@ -64,7 +69,8 @@ static void check_list(rv__parity *p, rv__golden *g, const rv__tensor *t, const 
 }
 
 /* A golden of a trajectory: traj.CONFIG.STEPS.what with `states` states of n values each. */
-static const rv__tensor *part(rv__golden *g, const named_run *run, const char *what, int states, size_t n)
+static const rv__tensor *part(rv__golden *g, const named_run *run, const char *what, int states,
+                              size_t n)
 {
     char name[128];
     snprintf(name, sizeof name, "traj.%s.%d.%s", run->config, run->steps, what);
@@ -84,11 +90,12 @@ static bool has(const rv__golden *g, const named_run *run, const char *what)
 }
 
 /* All steps from the golden's first state, with its model outputs and noise but our own states. */
-static void run_trajectory(rv__golden *g, const named_run *run, const rv__tensor *xs, rv__scheduler *s, size_t n,
-                           float *states, float *corrected)
+static void run_trajectory(rv__golden *g, const named_run *run, const rv__tensor *xs,
+                           rv__scheduler *s, size_t n, float *states, float *corrected)
 {
     const rv__tensor *v = part(g, run, "v", run->steps, n);
-    const rv__tensor *noise = rv__scheduler_needs_noise(s) ? part(g, run, "noise", run->steps, n) : NULL;
+    const rv__tensor *noise =
+        rv__scheduler_needs_noise(s) ? part(g, run, "noise", run->steps, n) : NULL;
     if (!v || (rv__scheduler_needs_noise(s) && !noise))
         return;
     memcpy(states, xs->data, n * sizeof *states);
@@ -97,7 +104,8 @@ static void run_trajectory(rv__golden *g, const named_run *run, const rv__tensor
         memcpy(x, x - n, n * sizeof *x);
         rv_error err = {0};
         if (rv__scheduler_step(s, i, (const float *)v->data + (size_t)i * n, x,
-                               noise ? (const float *)noise->data + (size_t)i * n : NULL, NULL, &err) != RV_OK) {
+                               noise ? (const float *)noise->data + (size_t)i * n : NULL, NULL,
+                               &err) != RV_OK) {
             rv__parity_fail_golden(g, xs->name, "%s", err.message);
             return;
         }
@@ -115,7 +123,8 @@ static void run_trajectory(rv__golden *g, const named_run *run, const rv__tensor
     }
 }
 
-static void check_trajectory(rv__parity *p, rv__golden *g, const rv__tensor *xs, const named_run *run)
+static void check_trajectory(rv__parity *p, rv__golden *g, const rv__tensor *xs,
+                             const named_run *run)
 {
     size_t all = rv__tensor_elements(xs), n = all / ((size_t)run->steps + 1);
     if (xs->type != GGML_TYPE_F32 || n == 0 || n * ((size_t)run->steps + 1) != all) {
@@ -123,7 +132,8 @@ static void check_trajectory(rv__parity *p, rv__golden *g, const rv__tensor *xs,
         return;
     }
     rv__scheduler *s = make(p, g, xs->name, run, n);
-    float *states = rv__alloc(all * sizeof *states), *corrected = rv__alloc(all * sizeof *corrected);
+    float *states = rv__alloc(all * sizeof *states),
+          *corrected = rv__alloc(all * sizeof *corrected);
     if (s && states && corrected)
         run_trajectory(g, run, xs, s, n, states, corrected);
     rv__free(states);
@@ -144,7 +154,8 @@ static void check_noising(rv__parity *p, rv__golden *g, const rv__tensor *t, con
     rv__scheduler *s = make(p, g, t->name, run, n);
     float *got = rv__alloc(n * sizeof *got);
     if (s && got) {
-        rv__scheduler_add_noise(s, (int)strtol(run->what + 2, NULL, 10), sample->data, noise->data, got);
+        rv__scheduler_add_noise(s, (int)strtol(run->what + 2, NULL, 10), sample->data, noise->data,
+                                got);
         rv__parity_check(g, t->name, got, n, RV_TOL_TRAJECTORY);
     }
     rv__free(got);

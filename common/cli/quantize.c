@@ -11,16 +11,16 @@
 
 /* What became of the tensors of one part. */
 typedef struct row {
-    const char    *part;
+    const char *part;
     enum ggml_type to;
-    size_t         tensors, bytes;
+    size_t tensors, bytes;
 } row;
 
 typedef struct summary {
-    row    rows[MAX_ROWS];
+    row rows[MAX_ROWS];
     size_t count;
     size_t done, total; /* bytes read so far, of all */
-    bool   terminal;
+    bool terminal;
 } summary;
 
 static void note(void *user, const char *part, const rv__tensor *t, enum ggml_type to, size_t bytes)
@@ -58,7 +58,8 @@ static void print_summary(const summary *s)
     for (size_t i = 0; i < s->count; i++) {
         const row *r = &s->rows[i];
         printf("%-16s %6zu tensors  %-6s %12.1f MB\n", r->part, r->tensors,
-               r->to == GGML_TYPE_COUNT ? "left out" : ggml_type_name(r->to), (double)r->bytes / 1e6);
+               r->to == GGML_TYPE_COUNT ? "left out" : ggml_type_name(r->to),
+               (double)r->bytes / 1e6);
     }
 }
 
@@ -68,8 +69,10 @@ int rv__command_quantize(int argc, char **argv)
     if (type == GGML_TYPE_COUNT) {
         fprintf(stderr, "usage: reverie quantize IN OUT TYPE\n\n"
                         "Writes the model folder or GGUF file IN as the single GGUF file OUT.\n"
-                        "TYPE (f32 f16 bf16 q8_0 q6_K q5_K q4_K q4_0) is for the linear layers of the transformer and\n"
-                        "the text encoders; norms, biases, routers, embeddings and the VAE keep their exact values.\n");
+                        "TYPE (f32 f16 bf16 q8_0 q6_K q5_K q4_K q4_0) is for the linear layers of "
+                        "the transformer and\n"
+                        "the text encoders; norms, biases, routers, embeddings and the VAE keep "
+                        "their exact values.\n");
         return 2;
     }
     rv__weights *w;

@@ -1,5 +1,5 @@
-/* Reading GGUF (version 2 and 3, little endian).  Must never trust a count: every one is bounded by the bytes that
- * are left before anything is allocated for it. */
+/* Reading GGUF (version 2 and 3, little endian).  Must never trust a count: every one is bounded by
+ * the bytes that are left before anything is allocated for it. */
 #include "gguf_file.h"
 
 #include "mapped_file.h"
@@ -7,33 +7,34 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MAX_PAIRS 100000u
-#define MAX_TENSORS 1000000u
-#define MAX_KEY 1023u
-#define MIN_PAIR 13u   /* length of the key, one byte of value, its type        */
-#define MIN_TENSOR 24u /* length of the name, dimensions, type, offset          */
+#define MAX_PAIRS   100000u
+#define MAX_TENSORS 100000u
+#define MAX_KEY     1023u
+#define MIN_PAIR    13u /* length of the key, one byte of value, its type        */
+#define MIN_TENSOR  24u /* length of the name, dimensions, type, offset          */
 
 struct rv__gguf {
-    rv__mapped     map;
+    rv__mapped map;
     rv__gguf_pair *pairs;
-    size_t         n_pairs;
+    size_t n_pairs;
     rv__gguf_pair **by_key; /* the pairs sorted by key */
-    rv__tensor    *tensors;
-    size_t         n_tensors;
-    char          *names; /* keys and tensor names, each NUL-terminated */
+    rv__tensor *tensors;
+    size_t n_tensors;
+    char *names; /* keys and tensor names, each NUL-terminated */
 };
 
 typedef struct reader {
-    const char          *label;
+    const char *label;
     const unsigned char *data, *at, *end;
-    char                *names_end;
-    rv__gguf            *out;
-    rv_error            *err;
+    char *names_end;
+    rv__gguf *out;
+    rv_error *err;
 } reader;
 
 static rv_status bad(const reader *r, const char *what)
 {
-    return rv__fail(r->err, RV_FORMAT, "%s: byte %zu: %s", r->label, (size_t)(r->at - r->data), what);
+    return rv__fail(r->err, RV_FORMAT, "%s: byte %zu: %s", r->label, (size_t)(r->at - r->data),
+                    what);
 }
 
 static size_t left(const reader *r)
@@ -65,7 +66,8 @@ static bool take_text(reader *r, const char **text, size_t *len)
     return true;
 }
 
-/* A key or name as a NUL-terminated copy.  There is room: in the file it is preceded by eight bytes. */
+/* A key or name as a NUL-terminated copy.  There is room: in the file it is preceded by eight
+ * bytes. */
 static bool take_name(reader *r, size_t max, const char **out)
 {
     const char *text;
@@ -167,7 +169,8 @@ static rv_status sort_keys(const reader *r)
     qsort(g->by_key, g->n_pairs, sizeof *g->by_key, by_key);
     for (size_t i = 1; i < g->n_pairs; i++) {
         if (strcmp(g->by_key[i - 1]->key, g->by_key[i]->key) == 0)
-            return rv__fail(r->err, RV_FORMAT, "%s: key \"%.200s\" occurs twice", r->label, g->by_key[i]->key);
+            return rv__fail(r->err, RV_FORMAT, "%s: key \"%.200s\" occurs twice", r->label,
+                            g->by_key[i]->key);
     }
     return RV_OK;
 }
@@ -221,14 +224,16 @@ static rv_status read_tensor(reader *r, rv__tensor *t, uint64_t *offset)
     if (!take_name(r, GGML_MAX_NAME - 1, &t->name))
         return bad(r, "a tensor name is empty, too long, or has control characters");
     if (!read_dimensions(r, t))
-        return rv__fail(r->err, RV_FORMAT, "%s: tensor \"%s\": wrong dimensions", r->label, t->name);
+        return rv__fail(r->err, RV_FORMAT, "%s: tensor \"%s\": wrong dimensions", r->label,
+                        t->name);
     if (!take(r, 4, &type) || !take(r, 8, offset))
         return bad(r, "truncated");
     if (!type_is_known(type))
         return rv__fail(r->err, RV_FORMAT, "%s: tensor \"%s\": unknown type", r->label, t->name);
     t->type = (enum ggml_type)type;
     if (!tensor_size(t))
-        return rv__fail(r->err, RV_FORMAT, "%s: tensor \"%s\": its shape does not fit its type", r->label, t->name);
+        return rv__fail(r->err, RV_FORMAT, "%s: tensor \"%s\": its shape does not fit its type",
+                        r->label, t->name);
     return RV_OK;
 }
 
@@ -257,7 +262,8 @@ static rv_status check_tensors(const reader *r)
     qsort(order, n, sizeof *order, by_name);
     for (size_t i = 1; i < n && status == RV_OK; i++) {
         if (strcmp(order[i - 1]->name, order[i]->name) == 0)
-            status = rv__fail(r->err, RV_FORMAT, "%s: tensor \"%s\" occurs twice", r->label, order[i]->name);
+            status = rv__fail(r->err, RV_FORMAT, "%s: tensor \"%s\" occurs twice", r->label,
+                              order[i]->name);
     }
     qsort(order, n, sizeof *order, by_place);
     for (size_t i = 1; i < n && status == RV_OK; i++) {
@@ -275,14 +281,16 @@ static rv_status place_tensors(reader *r, const uint64_t *offsets)
     uint64_t alignment = GGUF_DEFAULT_ALIGNMENT;
     rv__gguf_uint(r->out, GGUF_KEY_GENERAL_ALIGNMENT, &alignment);
     if (alignment < 8 || alignment > 65536 || (alignment & (alignment - 1)) != 0)
-        return rv__fail(r->err, RV_FORMAT, "%s: an alignment of %llu bytes", r->label, (unsigned long long)alignment);
+        return rv__fail(r->err, RV_FORMAT, "%s: an alignment of %llu bytes", r->label,
+                        (unsigned long long)alignment);
     size_t start = (size_t)(r->at - r->data), size = (size_t)(r->end - r->data);
     start = (start + (size_t)alignment - 1) & ~((size_t)alignment - 1);
     for (size_t i = 0; i < r->out->n_tensors; i++) {
         rv__tensor *t = &r->out->tensors[i];
         if (offsets[i] % alignment != 0 || start > size || offsets[i] > size - start ||
             t->size > size - start - (size_t)offsets[i])
-            return rv__fail(r->err, RV_FORMAT, "%s: tensor \"%s\": the data lies outside the file (is it truncated?)",
+            return rv__fail(r->err, RV_FORMAT,
+                            "%s: tensor \"%s\": the data lies outside the file (is it truncated?)",
                             r->label, t->name);
         t->data = r->data + start + offsets[i];
     }
@@ -335,8 +343,8 @@ static rv_status read_header(reader *r)
     return RV_OK;
 }
 
-/* Memory for what the header counts.  Names need no more than the bytes that are left, because each follows its
- * own length of eight bytes. */
+/* Memory for what the header counts.  Names need no more than the bytes that are left, because each
+ * follows its own length of eight bytes. */
 static rv_status make_room(reader *r)
 {
     rv__gguf *g = r->out;
@@ -349,14 +357,16 @@ static rv_status make_room(reader *r)
     return RV_OK;
 }
 
-rv_status rv__gguf_parse(const void *data, size_t size, const char *label, rv__gguf **out, rv_error *err)
+rv_status rv__gguf_parse(const void *data, size_t size, const char *label, rv__gguf **out,
+                         rv_error *err)
 {
     *out = NULL;
     rv__gguf *g = rv__calloc(1, sizeof *g);
     if (!g)
         return rv__fail(err, RV_MEMORY, "%s: out of memory", label);
     const unsigned char *bytes = data;
-    reader r = {.label = label, .data = bytes, .at = bytes, .end = bytes + size, .out = g, .err = err};
+    reader r = {
+        .label = label, .data = bytes, .at = bytes, .end = bytes + size, .out = g, .err = err};
     rv_status status = read_header(&r);
     if (status == RV_OK)
         status = make_room(&r);
@@ -412,7 +422,8 @@ const rv__tensor *rv__gguf_tensors(const rv__gguf *g, size_t *count)
 static const rv__gguf_pair *find(const rv__gguf *g, const char *key)
 {
     rv__gguf_pair wanted = {.key = key}, *pointer = &wanted;
-    rv__gguf_pair **found = g->by_key ? bsearch(&pointer, g->by_key, g->n_pairs, sizeof *g->by_key, by_key) : NULL;
+    rv__gguf_pair **found =
+        g->by_key ? bsearch(&pointer, g->by_key, g->n_pairs, sizeof *g->by_key, by_key) : NULL;
     return found && !(*found)->is_array ? *found : NULL;
 }
 

@@ -1,4 +1,5 @@
-/* Maps weight files for reading.  Must never block on a pipe or a device somebody put in a model folder. */
+/* Maps weight files for reading.  Must never block on a pipe or a device somebody put in a model
+ * folder. */
 #include "mapped_file.h"
 
 #include <errno.h>
@@ -21,7 +22,8 @@ static rv_status map_descriptor(int fd, const char *path, rv__mapped *out, rv_er
         return rv__fail(err, RV_FORMAT, "%s: the file is too large for this machine", path);
     void *data = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
     if (data == MAP_FAILED)
-        return rv__fail(err, errno == ENOMEM ? RV_MEMORY : RV_IO, "%s: cannot be mapped: %s", path, strerror(errno));
+        return rv__fail(err, errno == ENOMEM ? RV_MEMORY : RV_IO, "%s: cannot be mapped: %s", path,
+                        strerror(errno));
     *out = (rv__mapped){data, (size_t)st.st_size};
     return RV_OK;
 }
@@ -29,10 +31,12 @@ static rv_status map_descriptor(int fd, const char *path, rv__mapped *out, rv_er
 rv_status rv__mapped_open(const char *path, rv__mapped *out, rv_error *err)
 {
     *out = (rv__mapped){0};
-    /* O_NONBLOCK: opening a pipe must not wait for its writer; it means nothing for regular files. */
+    /* O_NONBLOCK: opening a pipe must not wait for its writer; it means nothing for regular files.
+     */
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     if (fd < 0)
-        return rv__fail(err, errno == ENOENT ? RV_NOT_FOUND : RV_IO, "%s: %s", path, strerror(errno));
+        return rv__fail(err, errno == ENOENT ? RV_NOT_FOUND : RV_IO, "%s: %s", path,
+                        strerror(errno));
     rv_status status = map_descriptor(fd, path, out, err);
     close(fd); /* the mapping stays */
     return status;

@@ -1,13 +1,14 @@
-/* torch's CPU generator: Mersenne Twister (MT19937, Matsumoto and Nishimura 1998) and the two ways torch makes normal
- * numbers from it.  The uniforms are exact; normals use the C library's log, sin and cos in float, as torch's plain
- * build does, and differ from its vectorised builds in the last digits.  Must never reorder draws. */
+/* torch's CPU generator: Mersenne Twister (MT19937, Matsumoto and Nishimura 1998) and the two ways
+ * torch makes normal numbers from it.  The uniforms are exact; normals use the C library's log, sin
+ * and cos in float, as torch's plain build does, and differ from its vectorised builds in the last
+ * digits.  Must never reorder draws. */
 #include "rng.h"
 
 #include <math.h>
 #include <string.h>
 
-#define N 624
-#define M 397
+#define N     624
+#define M     397
 #define BLOCK 16 /* tensors of at least this many values are drawn in blocks of it */
 
 void rv__rng_seed(rv__rng *r, uint64_t seed)

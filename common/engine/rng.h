@@ -1,5 +1,6 @@
-/* Random numbers exactly as torch's CPU generator draws them, so that a seed gives the same initial noise here and
- * in diffusers.  Must never depend on the C library's generator, the locale or the number of threads. */
+/* Random numbers exactly as torch's CPU generator draws them, so that a seed gives the same initial
+ * noise here and in diffusers.  Must never depend on the C library's generator, the locale or the
+ * number of threads. */
 #ifndef RV_RNG_H
 #define RV_RNG_H
 
@@ -24,8 +25,9 @@ uint64_t rv__rng_u64(rv__rng *r); /* two draws, the first is the high word */
 /* torch.rand(n), float32: 24-bit uniforms in [0, 1). */
 void rv__rng_uniform(rv__rng *r, float *out, size_t n);
 
-/* torch.randn(n), float32 and contiguous.  n is the size of the whole tensor: drawing 2 x 20 values is not the same
- * as drawing 40, because tensors of 16 values and more are made in blocks and shorter ones pair by pair. */
+/* torch.randn(n), float32 and contiguous.  n is the size of the whole tensor: drawing 2 x 20 values
+ * is not the same as drawing 40, because tensors of 16 values and more are made in blocks and
+ * shorter ones pair by pair. */
 void rv__rng_normal(rv__rng *r, float *out, size_t n);
 
 #endif

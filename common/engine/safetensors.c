@@ -1,6 +1,6 @@
-/* Reading safetensors: eight bytes of header length, a JSON header, the data.  The rules are those of the format's
- * reference reader (no overlap, no holes, sizes match shapes), plus caps, plus alignment of the data.
- * Must never look at tensor data: a model may be larger than the memory. */
+/* Reading safetensors: eight bytes of header length, a JSON header, the data.  The rules are those
+ * of the format's reference reader (no overlap, no holes, sizes match shapes), plus caps, plus
+ * alignment of the data. Must never look at tensor data: a model may be larger than the memory. */
 #include "safetensors.h"
 
 #include "mapped_file.h"
@@ -8,39 +8,43 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MAX_HEADER ((size_t)100 * 1000 * 1000) /* as in the reference reader */
-#define MAX_TENSORS ((size_t)1000 * 1000)
-#define MAX_NAME 1024
+#define MAX_HEADER        ((size_t)100 * 1000 * 1000) /* as in the reference reader */
+#define MAX_TENSORS       ((size_t)100 * 1000)        /* the largest models have some thousand */
+#define VALUES_PER_TENSOR 12                          /* of JSON: what its object holds, and some */
+#define MAX_NAME          1024
 
 struct rv__safetensors {
-    rv__mapped     map; /* not mapped when the bytes are the caller's */
+    rv__mapped map; /* not mapped when the bytes are the caller's */
     rv__safetensor *list;
-    size_t          count;
-    char           *names; /* all names, each NUL-terminated */
-    rv__value      *metadata;
+    size_t count;
+    char *names; /* all names, each NUL-terminated */
+    rv__value *metadata;
 };
 
 /* What the reader knows while it works. */
 typedef struct reader {
-    const char          *label;
+    const char *label;
     const unsigned char *data; /* the data section */
-    size_t               size;
-    char                *names_end;
-    rv__safetensors     *out;
-    rv_error            *err;
+    size_t size;
+    char *names_end;
+    rv__safetensors *out;
+    rv_error *err;
 } reader;
 
 static const struct {
-    const char    *name;
-    size_t         bytes;
+    const char *name;
+    size_t bytes;
     enum ggml_type type;
 } dtypes[] = {
-    {"F32", 4, GGML_TYPE_F32},      {"F16", 2, GGML_TYPE_F16},        {"BF16", 2, GGML_TYPE_BF16},
-    {"I32", 4, GGML_TYPE_I32},      {"I64", 8, GGML_TYPE_I64},        {"U8", 1, GGML_TYPE_I8},
-    {"I8", 1, GGML_TYPE_I8},        {"I16", 2, GGML_TYPE_I16},        {"F64", 8, GGML_TYPE_F64},
-    {"BOOL", 1, GGML_TYPE_COUNT},   {"U16", 2, GGML_TYPE_COUNT},      {"U32", 4, GGML_TYPE_COUNT},
-    {"U64", 8, GGML_TYPE_COUNT},    {"F8_E4M3", 1, GGML_TYPE_COUNT},  {"F8_E5M2", 1, GGML_TYPE_COUNT},
-    {"F8_E8M0", 1, GGML_TYPE_COUNT}, {"C64", 8, GGML_TYPE_COUNT},
+    {"F32", 4, GGML_TYPE_F32},       {"F16", 2, GGML_TYPE_F16},
+    {"BF16", 2, GGML_TYPE_BF16},     {"I32", 4, GGML_TYPE_I32},
+    {"I64", 8, GGML_TYPE_I64},       {"U8", 1, GGML_TYPE_I8},
+    {"I8", 1, GGML_TYPE_I8},         {"I16", 2, GGML_TYPE_I16},
+    {"F64", 8, GGML_TYPE_F64},       {"BOOL", 1, GGML_TYPE_COUNT},
+    {"U16", 2, GGML_TYPE_COUNT},     {"U32", 4, GGML_TYPE_COUNT},
+    {"U64", 8, GGML_TYPE_COUNT},     {"F8_E4M3", 1, GGML_TYPE_COUNT},
+    {"F8_E5M2", 1, GGML_TYPE_COUNT}, {"F8_E8M0", 1, GGML_TYPE_COUNT},
+    {"C64", 8, GGML_TYPE_COUNT},
 };
 
 static rv_status bad_tensor(const reader *r, const char *name, const char *what)
@@ -59,8 +63,8 @@ static bool name_is_plain(const char *name)
     return len > 0 && len <= MAX_NAME;
 }
 
-static rv_status read_dtype(const reader *r, const char *name, const rv__value *entry, rv__safetensor *t,
-                            size_t *bytes)
+static rv_status read_dtype(const reader *r, const char *name, const rv__value *entry,
+                            rv__safetensor *t, size_t *bytes)
 {
     const char *dtype = rv__json_get_string(entry, "dtype", NULL);
     for (size_t i = 0; dtype && i < sizeof dtypes / sizeof *dtypes; i++) {
@@ -75,7 +79,8 @@ static rv_status read_dtype(const reader *r, const char *name, const rv__value *
 }
 
 /* Shape and the bytes it needs; every product is checked, dimensions of 0 included. */
-static rv_status read_shape(const reader *r, const char *name, const rv__value *entry, rv__tensor *t, size_t *bytes)
+static rv_status read_shape(const reader *r, const char *name, const rv__value *entry,
+                            rv__tensor *t, size_t *bytes)
 {
     const rv__value *shape = rv__json_get(entry, "shape");
     if (!rv__json_is_array(shape))
@@ -96,8 +101,8 @@ static rv_status read_shape(const reader *r, const char *name, const rv__value *
     return RV_OK;
 }
 
-static rv_status read_offsets(const reader *r, const char *name, const rv__value *entry, rv__tensor *t, size_t bytes,
-                              size_t element)
+static rv_status read_offsets(const reader *r, const char *name, const rv__value *entry,
+                              rv__tensor *t, size_t bytes, size_t element)
 {
     const rv__value *offsets = rv__json_get(entry, "data_offsets");
     uint64_t begin, end;
@@ -111,7 +116,9 @@ static rv_status read_offsets(const reader *r, const char *name, const rv__value
     t->data = r->data + begin;
     t->size = bytes;
     if ((uintptr_t)t->data % element != 0)
-        return bad_tensor(r, name, "the data is not aligned; save the file again with a current safetensors library");
+        return bad_tensor(
+            r, name,
+            "the data is not aligned; save the file again with a current safetensors library");
     return RV_OK;
 }
 
@@ -119,7 +126,8 @@ static rv_status read_entry(reader *r, const rv__value *entry, rv__safetensor *t
 {
     const char *name = rv__json_key(entry);
     if (!name || !name_is_plain(name))
-        return rv__fail(r->err, RV_FORMAT, "%s: a tensor name is empty, too long or has control characters", r->label);
+        return rv__fail(r->err, RV_FORMAT,
+                        "%s: a tensor name is empty, too long or has control characters", r->label);
     if (!rv__json_is_object(entry) || rv__json_size(entry) != 3)
         return bad_tensor(r, name, "expected an object of dtype, shape and data_offsets");
     size_t element = 1, bytes;
@@ -141,13 +149,15 @@ static rv_status read_entry(reader *r, const rv__value *entry, rv__safetensor *t
 
 static int by_name(const void *a, const void *b)
 {
-    return strcmp(((const rv__safetensor *)a)->tensor.name, ((const rv__safetensor *)b)->tensor.name);
+    return strcmp(((const rv__safetensor *)a)->tensor.name,
+                  ((const rv__safetensor *)b)->tensor.name);
 }
 
 /* Empty tensors before the one that begins where they stand. */
 static int by_place(const void *a, const void *b)
 {
-    const rv__tensor *x = &((const rv__safetensor *)a)->tensor, *y = &((const rv__safetensor *)b)->tensor;
+    const rv__tensor *x = &((const rv__safetensor *)a)->tensor,
+                     *y = &((const rv__safetensor *)b)->tensor;
     if (x->data != y->data)
         return (uintptr_t)x->data < (uintptr_t)y->data ? -1 : 1;
     return (x->size > y->size) - (x->size < y->size);
@@ -191,7 +201,8 @@ static rv_status keep_metadata(const reader *r, const rv__value *metadata)
         return rv__fail(r->err, RV_FORMAT, "%s: __metadata__ is not one object", r->label);
     for (const rv__value *v = rv__json_first(metadata); v; v = rv__json_next(v)) {
         if (!rv__json_is_string(v))
-            return rv__fail(r->err, RV_FORMAT, "%s: __metadata__ holds something that is not a text", r->label);
+            return rv__fail(r->err, RV_FORMAT,
+                            "%s: __metadata__ holds something that is not a text", r->label);
     }
     rv__buf b;
     rv__buf_init(&b, MAX_HEADER * 2);
@@ -208,7 +219,8 @@ static rv_status read_entries(reader *r, const rv__value *header)
 {
     size_t count = rv__json_size(header);
     if (count > MAX_TENSORS)
-        return rv__fail(r->err, RV_FORMAT, "%s: %zu tensors, at most %zu are accepted", r->label, count, MAX_TENSORS);
+        return rv__fail(r->err, RV_FORMAT, "%s: %zu tensors, at most %zu are accepted", r->label,
+                        count, MAX_TENSORS);
     r->out->list = rv__calloc(count, sizeof *r->out->list);
     if (!r->out->list)
         return rv__fail(r->err, RV_MEMORY, "%s: out of memory", r->label);
@@ -233,17 +245,21 @@ static rv_status read_header(reader *r, const unsigned char *data, size_t size)
     for (int i = 7; i >= 0; i--)
         len = len << 8 | data[i];
     if (len > MAX_HEADER)
-        return rv__fail(r->err, RV_FORMAT, "%s: not a safetensors file, or a header of %llu bytes (at most %zu)",
+        return rv__fail(r->err, RV_FORMAT,
+                        "%s: not a safetensors file, or a header of %llu bytes (at most %zu)",
                         r->label, (unsigned long long)len, MAX_HEADER);
     if (len > size - 8)
-        return rv__fail(r->err, RV_FORMAT, "%s: truncated: the header alone is %llu bytes", r->label,
-                        (unsigned long long)len);
+        return rv__fail(r->err, RV_FORMAT, "%s: truncated: the header alone is %llu bytes",
+                        r->label, (unsigned long long)len);
     r->data = data + 8 + len;
     r->size = size - 8 - (size_t)len;
     /* A name takes at least its quotes in the header, so its NUL has a place. */
     r->out->names = r->names_end = rv__alloc((size_t)len + 1);
     rv__json_error why = {0};
-    rv__value *header = r->out->names ? rv__json_parse((const char *)data + 8, (size_t)len, &why) : NULL;
+    rv__value *header = r->out->names
+                            ? rv__json_parse_limited((const char *)data + 8, (size_t)len,
+                                                     MAX_TENSORS * VALUES_PER_TENSOR, &why)
+                            : NULL;
     rv_status status;
     if (header && rv__json_is_object(header))
         status = read_entries(r, header);
@@ -252,12 +268,14 @@ static rv_status read_header(reader *r, const unsigned char *data, size_t size)
     else if (!r->out->names || why.message == rv__json_no_memory)
         status = rv__fail(r->err, RV_MEMORY, "%s: out of memory", r->label);
     else
-        status = rv__fail(r->err, RV_FORMAT, "%s: header byte %zu: %s", r->label, why.offset, why.message);
+        status = rv__fail(r->err, RV_FORMAT, "%s: header byte %zu: %s", r->label, why.offset,
+                          why.message);
     rv__json_free(header);
     return status;
 }
 
-rv_status rv__safetensors_parse(const void *data, size_t size, const char *label, rv__safetensors **out, rv_error *err)
+rv_status rv__safetensors_parse(const void *data, size_t size, const char *label,
+                                rv__safetensors **out, rv_error *err)
 {
     *out = NULL;
     rv__safetensors *s = rv__calloc(1, sizeof *s);

@@ -1,5 +1,6 @@
 /* One run of a scheduler: from noise to picture, call by call.  Scalars are double, latents float.
- * Must never look at anything but its numbers: the same input gives the same output on every machine. */
+ * Must never look at anything but its numbers: the same input gives the same output on every
+ * machine. */
 #include "scheduler_internal.h"
 
 #include "base/memory.h"
@@ -11,7 +12,8 @@
 
 /* How a sampler works. */
 static const struct {
-    int  history;   /* what it remembers of earlier calls; negative: the order of the configuration and -n more */
+    int history; /* what it remembers of earlier calls; negative: the order of the configuration and
+                    -n more */
     bool has_start; /* whether it goes back to where a step began */
     bool two_calls; /* two network calls per step, but for the last */
     bool noise;     /* fresh noise at every call */
@@ -38,7 +40,8 @@ static bool make_buffers(rv__scheduler *s)
     s->timesteps = rv__calloc((size_t)s->calls, sizeof *s->timesteps);
     if (!s->levels || !s->sigmas || !s->timesteps)
         return false;
-    int history = rules[sampler].history < 0 ? s->config.order - rules[sampler].history : rules[sampler].history;
+    int history = rules[sampler].history < 0 ? s->config.order - rules[sampler].history
+                                             : rules[sampler].history;
     for (int i = 0; i < history; i++) {
         s->seen[i] = rv__calloc(s->n, sizeof(float));
         if (!s->seen[i])
@@ -73,14 +76,16 @@ static void spread(rv__scheduler *s)
     }
 }
 
-rv_status rv__scheduler_new(const rv__scheduler_config *config, int steps, size_t n, rv__scheduler **out,
-                            rv_error *err)
+rv_status rv__scheduler_new(const rv__scheduler_config *config, int steps, size_t n,
+                            rv__scheduler **out, rv_error *err)
 {
     *out = NULL;
     if (steps < 1 || steps > RV_SCHEDULER_MAX_STEPS)
-        return rv__fail_code(err, RV_VALIDATION, NULL, "steps", "steps must be from 1 to %d", RV_SCHEDULER_MAX_STEPS);
-    bool sane = config->sampler < sizeof rules / sizeof *rules && isfinite(config->shift) && config->shift > 0.0 &&
-                config->train_timesteps > 1 && config->order >= 1 && config->order <= MAX_ORDER;
+        return rv__fail_code(err, RV_VALIDATION, NULL, "steps", "steps must be from 1 to %d",
+                             RV_SCHEDULER_MAX_STEPS);
+    bool sane = config->sampler < sizeof rules / sizeof *rules && isfinite(config->shift) &&
+                config->shift > 0.0 && config->train_timesteps > 1 && config->order >= 1 &&
+                config->order <= MAX_ORDER;
     if (!sane)
         return rv__fail(err, RV_MISUSE, "a scheduler configuration that was not checked");
     rv__scheduler *s = rv__calloc(1, sizeof *s);
@@ -147,7 +152,8 @@ int rv__scheduler_begin(const rv__scheduler *s, double strength)
     return rules[s->config.sampler].two_calls ? 2 * step : step;
 }
 
-void rv__scheduler_add_noise(const rv__scheduler *s, int i, const float *sample, const float *noise, float *out)
+void rv__scheduler_add_noise(const rv__scheduler *s, int i, const float *sample, const float *noise,
+                             float *out)
 {
     float sigma = (float)rv__scheduler_sigma(s, i);
     for (size_t k = 0; k < s->n; k++)
@@ -179,7 +185,8 @@ static void step_euler(const rv__scheduler *s, int i, const float *v, float *x)
         x[k] += by * v[k];
 }
 
-static void step_renoise(const rv__scheduler *s, int i, const float *v, float *x, const float *noise)
+static void step_renoise(const rv__scheduler *s, int i, const float *v, float *x,
+                         const float *noise)
 {
     float sigma = (float)s->sigmas[i], next = (float)s->sigmas[i + 1];
     for (size_t k = 0; k < s->n; k++)
@@ -187,7 +194,8 @@ static void step_renoise(const rv__scheduler *s, int i, const float *v, float *x
 }
 
 /* From sigma `from` further down than `to`, and back up to it with fresh noise. */
-void rv__scheduler_ancestral(const rv__scheduler *s, double from, double to, float *x, const float *noise)
+void rv__scheduler_ancestral(const rv__scheduler *s, double from, double to, float *x,
+                             const float *noise)
 {
     double down = to * (to / from), scale = (1.0 - to) / (1.0 - down);
     double fresh = to * to - down * down * scale * scale;
@@ -196,7 +204,8 @@ void rv__scheduler_ancestral(const rv__scheduler *s, double from, double to, flo
         x[k] = (float)(scale * x[k] + fresh * noise[k]);
 }
 
-static void step_euler_ancestral(const rv__scheduler *s, int i, const float *v, float *x, const float *noise)
+static void step_euler_ancestral(const rv__scheduler *s, int i, const float *v, float *x,
+                                 const float *noise)
 {
     double sigma = s->sigmas[i], next = s->sigmas[i + 1], down = next * (next / sigma);
     for (size_t k = 0; k < s->n; k++)
@@ -239,8 +248,8 @@ static void step(rv__scheduler *s, int i, const float *v, float *x, const float 
     }
 }
 
-rv_status rv__scheduler_step(rv__scheduler *s, int i, const float *v, float *x, const float *noise, float *x0,
-                             rv_error *err)
+rv_status rv__scheduler_step(rv__scheduler *s, int i, const float *v, float *x, const float *noise,
+                             float *x0, rv_error *err)
 {
     if (i < 0 || i >= s->calls || (s->expected >= 0 && i != s->expected))
         return rv__fail(err, RV_MISUSE, "scheduler call %d is out of order", i);

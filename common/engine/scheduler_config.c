@@ -1,5 +1,5 @@
-/* Reading scheduler_config.json of a model.  Every setting that would change the result and that we do not have is
- * refused by name; must never fall back silently. */
+/* Reading scheduler_config.json of a model.  Every setting that would change the result and that we
+ * do not have is refused by name; must never fall back silently. */
 #include "scheduler.h"
 
 #include <math.h>
@@ -22,8 +22,8 @@ static const rv__value *setting(const rv__value *json, const char *field)
     return rv__json_is_null(v) ? NULL : v;
 }
 
-static rv_status get_number(const rv__value *json, const char *field, double min, double max, double *out,
-                            rv_error *err)
+static rv_status get_number(const rv__value *json, const char *field, double min, double max,
+                            double *out, rv_error *err)
 {
     const rv__value *v = setting(json, field);
     double x;
@@ -41,7 +41,8 @@ static rv_status get_bool(const rv__value *json, const char *field, bool *out, r
     return !v || rv__json_bool(v, out) ? RV_OK : wrong(err, field, "true or false");
 }
 
-static rv_status get_int(const rv__value *json, const char *field, int min, int max, int *out, rv_error *err)
+static rv_status get_int(const rv__value *json, const char *field, int min, int max, int *out,
+                         rv_error *err)
 {
     double x = *out;
     rv_status status = get_number(json, field, min, max, &x, err);
@@ -52,21 +53,24 @@ static rv_status get_int(const rv__value *json, const char *field, int min, int 
 }
 
 /* A switch that must have this position. */
-static rv_status demand_bool(const rv__value *json, const char *field, bool fallback, bool demanded, rv_error *err)
+static rv_status demand_bool(const rv__value *json, const char *field, bool fallback, bool demanded,
+                             rv_error *err)
 {
     bool v = fallback;
     rv_status status = get_bool(json, field, &v, err);
     if (status == RV_OK && v != demanded)
-        return unsupported(err, field, demanded ? "only true is supported" : "only false is supported");
+        return unsupported(err, field,
+                           demanded ? "only true is supported" : "only false is supported");
     return status;
 }
 
-static rv_status demand_text(const rv__value *json, const char *field, const char *fallback, const char *demanded,
-                             rv_error *err)
+static rv_status demand_text(const rv__value *json, const char *field, const char *fallback,
+                             const char *demanded, rv_error *err)
 {
     const char *v = rv__json_string(setting(json, field));
     if (strcmp(v ? v : fallback, demanded) != 0)
-        return rv__fail(err, RV_UNSUPPORTED, "scheduler_config.json: %s: only \"%s\" is supported", field, demanded);
+        return rv__fail(err, RV_UNSUPPORTED, "scheduler_config.json: %s: only \"%s\" is supported",
+                        field, demanded);
     return RV_OK;
 }
 
@@ -101,7 +105,8 @@ static rv_status read_flow_match(const rv__value *json, rv__scheduler_config *c,
     if (status == RV_OK)
         status = get_number(json, "shift_terminal", 0.0, 0.999, &c->shift_terminal, err);
     if (status == RV_OK && setting(json, "scale_factors"))
-        status = unsupported(err, "scale_factors", "changing the size between steps is not supported");
+        status =
+            unsupported(err, "scale_factors", "changing the size between steps is not supported");
     if (status == RV_OK && c->sampler == RV_SAMPLER_EULER)
         status = get_bool(json, "stochastic_sampling", &c->stochastic, err);
     return status;
@@ -120,7 +125,8 @@ static rv_status read_solver(const rv__value *json, rv__scheduler_config *c, rv_
     if (status == RV_OK && setting(json, "solver_p"))
         status = unsupported(err, "solver_p", "another solver inside is not supported");
     if (status == RV_OK && rv__json_size(setting(json, "disable_corrector")) > 0)
-        status = unsupported(err, "disable_corrector", "switching the corrector off is not supported");
+        status =
+            unsupported(err, "disable_corrector", "switching the corrector off is not supported");
     return status;
 }
 
@@ -150,11 +156,14 @@ static rv_status read_unipc(const rv__value *json, rv__scheduler_config *c, rv_e
 static bool find_sampler(const rv__value *json, rv__sampler *out)
 {
     const char *class = rv__json_get_string(json, "_class_name", NULL);
-    if (class ? strcmp(class, "UniPCMultistepScheduler") == 0 : rv__json_get(json, "solver_order") != NULL)
+    if (class ? strcmp(class, "UniPCMultistepScheduler") == 0
+              : rv__json_get(json, "solver_order") != NULL)
         *out = RV_SAMPLER_UNIPC;
-    else if (class ? strcmp(class, "FlowMatchLCMScheduler") == 0 : rv__json_get(json, "scale_factors") != NULL)
+    else if (class ? strcmp(class, "FlowMatchLCMScheduler") == 0
+                   : rv__json_get(json, "scale_factors") != NULL)
         *out = RV_SAMPLER_LCM;
-    else if (class ? strcmp(class, "FlowMatchEulerDiscreteScheduler") == 0 : rv__json_get(json, "shift") != NULL)
+    else if (class ? strcmp(class, "FlowMatchEulerDiscreteScheduler") == 0
+                   : rv__json_get(json, "shift") != NULL)
         *out = RV_SAMPLER_EULER;
     else
         return false;
@@ -163,13 +172,16 @@ static bool find_sampler(const rv__value *json, rv__sampler *out)
 
 rv_status rv__scheduler_config_read(const rv__value *json, rv__scheduler_config *out, rv_error *err)
 {
-    rv__scheduler_config c = {.shift = 1.0, .train_timesteps = 1000, .order = 1, .lower_order_final = true};
+    rv__scheduler_config c = {
+        .shift = 1.0, .train_timesteps = 1000, .order = 1, .lower_order_final = true};
     if (!find_sampler(json, &c.sampler))
-        return rv__fail(err, RV_UNSUPPORTED, "scheduler_config.json: no support for the class \"%.100s\"",
+        return rv__fail(err, RV_UNSUPPORTED,
+                        "scheduler_config.json: no support for the class \"%.100s\"",
                         rv__json_get_string(json, "_class_name", ""));
     rv_status status = get_int(json, "num_train_timesteps", 2, 100000, &c.train_timesteps, err);
     if (status == RV_OK)
-        status = c.sampler == RV_SAMPLER_UNIPC ? read_unipc(json, &c, err) : read_flow_match(json, &c, err);
+        status = c.sampler == RV_SAMPLER_UNIPC ? read_unipc(json, &c, err)
+                                               : read_flow_match(json, &c, err);
     if (status == RV_OK)
         status = read_spacing(json, &c, err);
     if (status == RV_OK)

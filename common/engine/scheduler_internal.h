@@ -10,20 +10,22 @@ struct rv__scheduler {
     rv__scheduler_config config;
     int                  steps, calls;
     size_t               n;
-    double              *levels;            /* sigma before each step, steps + 1; the last is 0 */
+    double              *levels;             /* sigma before each step, steps + 1; the last is 0 */
     double              *sigmas, *timesteps; /* of each call                                     */
-    int                  expected;          /* the next call; -1 before the first               */
+    int                  expected;           /* the next call; -1 before the first               */
 
-    /* Pictures, noises or directions seen at earlier calls, newest first; what they are is the sampler's affair. */
+    /* Pictures, noises or directions seen at earlier calls, newest first; what they are is the
+     * sampler's affair. */
     float *seen[RV_SCHEDULER_HISTORY];
     float *start;      /* where the running step began                    */
     int    known;      /* how many of `seen` count                        */
     int    last_order; /* UniPC: of the prediction before                 */
 };
 
-/* Fills levels[0 .. steps] (the last is 0) for a checked configuration, rounded to float as the reference keeps them,
- * and the timestep of each of the first `steps`. */
-void rv__scheduler_sigmas(const rv__scheduler_config *c, int steps, double *levels, double *timesteps);
+/* Fills levels[0 .. steps] (the last is 0) for a checked configuration, rounded to float as the
+ * reference keeps them, and the timestep of each of the first `steps`. */
+void rv__scheduler_sigmas(const rv__scheduler_config *c, int steps, double *levels,
+                          double *timesteps);
 
 /* log(alpha / sigma): the natural time of exponential integrators; infinite at 0. */
 double rv__half_log_snr(double sigma);
@@ -36,7 +38,9 @@ void rv__scheduler_unipc(rv__scheduler *s, int call, const float *v, float *x);
 void rv__scheduler_dpm(rv__scheduler *s, int call, const float *v, float *x, const float *noise);
 void rv__scheduler_deis(rv__scheduler *s, int call, const float *v, float *x);
 void rv__scheduler_adams(rv__scheduler *s, int call, const float *v, float *x);
-void rv__scheduler_two_stage(rv__scheduler *s, int call, const float *v, float *x, const float *noise);
-void rv__scheduler_ancestral(const rv__scheduler *s, double from, double to, float *x, const float *noise);
+void rv__scheduler_two_stage(rv__scheduler *s, int call, const float *v, float *x,
+                             const float *noise);
+void rv__scheduler_ancestral(const rv__scheduler *s, double from, double to, float *x,
+                             const float *noise);
 
 #endif

@@ -1,5 +1,5 @@
-/* Noise levels and timesteps, as diffusers 0.37 and later lay them out.  Plain arithmetic in double, rounded to float
- * at the end.  Must never be handed an unchecked configuration. */
+/* Noise levels and timesteps, as diffusers 0.37 and later lay them out.  Plain arithmetic in
+ * double, rounded to float at the end.  Must never be handed an unchecked configuration. */
 #include "scheduler_internal.h"
 
 #include <math.h>
@@ -16,7 +16,8 @@ static double even(double a, double b, int i, int n)
     return n > 1 ? a + (b - a) * i / (n - 1) : a;
 }
 
-/* Continued fraction of the incomplete beta function for a = b (Lentz's method; Abramowitz and Stegun 26.5.8). */
+/* Continued fraction of the incomplete beta function for a = b (Lentz's method; Abramowitz and
+ * Stegun 26.5.8). */
 static double beta_fraction(double x, double a)
 {
     double c = 1.0, d = 1.0 - 2.0 * a * x / (a + 1.0);
@@ -67,7 +68,8 @@ static double beta_quantile(double p, double a)
 static double respaced(rv__spacing spacing, double first, double last, int i, int n)
 {
     if (spacing == RV_SPACING_KARRAS)
-        return pow(even(pow(first, 1.0 / KARRAS_RHO), pow(last, 1.0 / KARRAS_RHO), i, n), KARRAS_RHO);
+        return pow(even(pow(first, 1.0 / KARRAS_RHO), pow(last, 1.0 / KARRAS_RHO), i, n),
+                   KARRAS_RHO);
     if (spacing == RV_SPACING_EXPONENTIAL)
         return exp(even(log(first), log(last), i, n));
     return last + beta_quantile(1.0 - even(0.0, 1.0, i, n), BETA_SHAPE) * (first - last);
@@ -82,7 +84,8 @@ static void respace(const rv__scheduler_config *c, int steps, double *sigmas)
         sigmas[i] = respaced(c->spacing, first, last, i, steps);
 }
 
-/* Euler and LCM.  The smallest sigma is shifted twice: once in the table it is read from, once here. */
+/* Euler and LCM.  The smallest sigma is shifted twice: once in the table it is read from, once
+ * here. */
 static void flow_match_sigmas(const rv__scheduler_config *c, int steps, double *sigmas)
 {
     double smallest = shifted(1.0 / c->train_timesteps, c->shift);
@@ -96,8 +99,9 @@ static void flow_match_sigmas(const rv__scheduler_config *c, int steps, double *
     respace(c, steps, sigmas);
 }
 
-/* Sigma (noise over signal) of the linear beta schedule after `step` of n training steps; betas 0.0001 to 0.02.
- * In float, because the reference is: near the first step 1 - alpha has few digits left, and they show. */
+/* Sigma (noise over signal) of the linear beta schedule after `step` of n training steps; betas
+ * 0.0001 to 0.02. In float, because the reference is: near the first step 1 - alpha has few digits
+ * left, and they show. */
 static double diffusion_sigma(int step, int n)
 {
     float alpha = 1.0f;
@@ -106,8 +110,9 @@ static double diffusion_sigma(int step, int n)
     return sqrtf((1.0f - alpha) / alpha);
 }
 
-/* UniPC.  With Karras spacing diffusers spaces the sigmas of the diffusion schedule, converts them and ignores the
- * shift; its exponential and beta forms do not run on flow sigmas, so these use the rule of Euler. */
+/* UniPC.  With Karras spacing diffusers spaces the sigmas of the diffusion schedule, converts them
+ * and ignores the shift; its exponential and beta forms do not run on flow sigmas, so these use the
+ * rule of Euler. */
 static void unipc_sigmas(const rv__scheduler_config *c, int steps, double *sigmas)
 {
     int n = c->train_timesteps;
@@ -128,17 +133,20 @@ static void unipc_sigmas(const rv__scheduler_config *c, int steps, double *sigma
 static void dpm_sigmas(const rv__scheduler_config *c, int steps, double *sigmas)
 {
     for (int i = 0; i < steps; i++)
-        sigmas[i] = shifted(1.0 - even(1.0, 1.0 / c->train_timesteps, steps - i, steps + 1), c->shift);
+        sigmas[i] =
+            shifted(1.0 - even(1.0, 1.0 / c->train_timesteps, steps - i, steps + 1), c->shift);
     respace(c, steps, sigmas);
 }
 
-/* Samplers that work with log((1 - sigma) / sigma); theirs are also the timesteps that are cut to whole numbers. */
+/* Samplers that work with log((1 - sigma) / sigma); theirs are also the timesteps that are cut to
+ * whole numbers. */
 static bool is_logarithmic(rv__sampler sampler)
 {
     return sampler == RV_SAMPLER_UNIPC || sampler == RV_SAMPLER_DPM || sampler == RV_SAMPLER_DEIS;
 }
 
-void rv__scheduler_sigmas(const rv__scheduler_config *c, int steps, double *levels, double *timesteps)
+void rv__scheduler_sigmas(const rv__scheduler_config *c, int steps, double *levels,
+                          double *timesteps)
 {
     bool logarithmic = is_logarithmic(c->sampler);
     if (c->sampler == RV_SAMPLER_UNIPC)

@@ -1,6 +1,7 @@
-/* Solvers of the flow's differential equation with memory or two calls per step: DPM-Solver++, DEIS, linear multistep
- * methods, Heun and DPM2.  Formulas as in diffusers and k-diffusion, in flow form (alpha = 1 - sigma); where those do
- * not reach sigma 0, the last step goes to the picture seen.  Must never divide by a step of length 0. */
+/* Solvers of the flow's differential equation with memory or two calls per step: DPM-Solver++,
+ * DEIS, linear multistep methods, Heun and DPM2.  Formulas as in diffusers and k-diffusion, in flow
+ * form (alpha = 1 - sigma); where those do not reach sigma 0, the last step goes to the picture
+ * seen.  Must never divide by a step of length 0. */
 #include "scheduler_internal.h"
 
 #include <math.h>
@@ -54,7 +55,8 @@ void rv__scheduler_dpm(rv__scheduler *s, int i, const float *v, float *x, const 
     double w[3] = {toward, 0, 0};
     int order = dpm_order(s, i);
     double h0 = order > 1 ? now - rv__half_log_snr(s->sigmas[i - 1]) : 0.0;
-    double h1 = order > 2 ? rv__half_log_snr(s->sigmas[i - 1]) - rv__half_log_snr(s->sigmas[i - 2]) : 0.0;
+    double h1 =
+        order > 2 ? rv__half_log_snr(s->sigmas[i - 1]) - rv__half_log_snr(s->sigmas[i - 2]) : 0.0;
     if (order > 2 && h0 > 0.0 && h1 > 0.0) {
         double r0 = h0 / h, r1 = h1 / h, e = expm1(-h);
         double first = alpha * (e / h + 1.0), second = -alpha * ((e + h) / (h * h) - 0.5);
@@ -69,7 +71,8 @@ void rv__scheduler_dpm(rv__scheduler *s, int i, const float *v, float *x, const 
         w[0] += half;
         w[1] = -half;
     }
-    double keep = next / sigma * (sde ? exp(-h) : 1.0), fresh = sde ? next * sqrt(-expm1(-2.0 * h)) : 0.0;
+    double keep = next / sigma * (sde ? exp(-h) : 1.0),
+           fresh = sde ? next * sqrt(-expm1(-2.0 * h)) : 0.0;
     combine(s, keep, w, order, fresh, sde ? noise : NULL, x);
 }
 
@@ -105,8 +108,8 @@ void rv__scheduler_deis(rv__scheduler *s, int i, const float *v, float *x)
 
 /* ---- linear multistep: seen are directions ---- */
 
-/* Integral over [from, to] of the polynomial that is 1 at at[j] and 0 at the other n - 1 points: Simpson's rule, exact
- * up to the third degree, which is all there is. */
+/* Integral over [from, to] of the polynomial that is 1 at at[j] and 0 at the other n - 1 points:
+ * Simpson's rule, exact up to the third degree, which is all there is. */
 static double lagrange_integral(const double *at, int n, int j, double from, double to)
 {
     double x[3] = {from, 0.5 * (from + to), to}, y[3];
@@ -130,7 +133,9 @@ void rv__scheduler_adams(rv__scheduler *s, int i, const float *v, float *x)
     rv__scheduler_push(s);
     memcpy(s->seen[0], v, s->n * sizeof *v);
     s->known += s->known < 4;
-    int n = to == 0.0 ? 1 : s->known; /* the last step may be much longer: no polynomial reaches that far */
+    int n = to == 0.0
+                ? 1
+                : s->known; /* the last step may be much longer: no polynomial reaches that far */
     for (int k = 0; k < n; k++) {
         at[k] = s->sigmas[i - k];
         if (k > 0 && !(at[k] > at[k - 1]))
@@ -144,7 +149,8 @@ void rv__scheduler_adams(rv__scheduler *s, int i, const float *v, float *x)
 
 /* ---- two calls per step ---- */
 
-void rv__scheduler_two_stage(rv__scheduler *s, int call, const float *v, float *x, const float *noise)
+void rv__scheduler_two_stage(rv__scheduler *s, int call, const float *v, float *x,
+                             const float *noise)
 {
     int step = call / 2;
     double from = s->levels[step], to = s->levels[step + 1];

@@ -1,5 +1,5 @@
-/* The scheduler names of requests.  The list is the protocol's and complete; what we cannot run yet names the
- * nearest thing that we can.  Must never run one scheduler under the name of another. */
+/* The scheduler names of requests.  The list is the protocol's and complete; what we cannot run yet
+ * names the nearest thing that we can.  Must never run one scheduler under the name of another. */
 #include "scheduler.h"
 
 #include <string.h>
@@ -10,8 +10,8 @@ typedef struct row {
     const char *nearest; /* NULL: works */
     rv__sampler sampler;
     rv__spacing spacing;
-    int         order;
-    bool        stochastic; /* draws noise while it runs */
+    int order;
+    bool stochastic; /* draws noise while it runs */
 } row;
 
 /* On a flow from noise to picture DDIM without extra noise is Euler's method. */
@@ -43,7 +43,8 @@ static const row rows[] = {
     {"DPM++ Karras", NULL, RV_SAMPLER_DPM, RV_SPACING_KARRAS, 2, false},
     {"DPM++ SDE", "DPM++ 2M SDE", RV_SAMPLER_DPM, RV_SPACING_UNIFORM, 1, true},
     {"DPM++ SDE Beta", "DPM++ 2M SDE Beta", RV_SAMPLER_DPM, RV_SPACING_BETA, 1, true},
-    {"DPM++ SDE Exponential", "DPM++ 2M SDE Exponential", RV_SAMPLER_DPM, RV_SPACING_EXPONENTIAL, 1, true},
+    {"DPM++ SDE Exponential", "DPM++ 2M SDE Exponential", RV_SAMPLER_DPM, RV_SPACING_EXPONENTIAL, 1,
+     true},
     {"DPM++ SDE Karras", "DPM++ 2M SDE Karras", RV_SAMPLER_DPM, RV_SPACING_KARRAS, 1, true},
     {"DPM++ Uniform", NULL, RV_SAMPLER_DPM, RV_SPACING_UNIFORM, 2, false},
     {"DPM++ Uniform Beta", NULL, RV_SAMPLER_DPM, RV_SPACING_BETA, 2, false},
@@ -52,7 +53,8 @@ static const row rows[] = {
     {"DPMSolverMultistepInverse", "DPM++ 2M", RV_SAMPLER_DPM, RV_SPACING_UNIFORM, 1, false},
     {"DPMSolverMultistepScheduler", NULL, RV_SAMPLER_DPM, RV_SPACING_UNIFORM, 2, false},
     {"DPMSolverSinglestepScheduler", "DPM++ 2M", RV_SAMPLER_DPM, RV_SPACING_UNIFORM, 1, false},
-    {"EDMDPMSolverMultistepScheduler", "DPM++ 2M Karras", RV_SAMPLER_DPM, RV_SPACING_UNIFORM, 1, false},
+    {"EDMDPMSolverMultistepScheduler", "DPM++ 2M Karras", RV_SAMPLER_DPM, RV_SPACING_UNIFORM, 1,
+     false},
     {"EDMEulerScheduler", "Euler Karras", RV_SAMPLER_EULER, RV_SPACING_UNIFORM, 1, false},
     {"Euler", NULL, RV_SAMPLER_EULER, RV_SPACING_UNIFORM, 1, false},
     {"Euler a", NULL, RV_SAMPLER_EULER_ANCESTRAL, RV_SPACING_UNIFORM, 1, true},
@@ -60,7 +62,8 @@ static const row rows[] = {
     {"Euler DiscreteScheduler", NULL, RV_SAMPLER_EULER, RV_SPACING_UNIFORM, 1, false},
     {"Euler Exponential", NULL, RV_SAMPLER_EULER, RV_SPACING_EXPONENTIAL, 1, false},
     {"Euler Karras", NULL, RV_SAMPLER_EULER, RV_SPACING_KARRAS, 1, false},
-    {"EulerAncestralDiscreteScheduler", NULL, RV_SAMPLER_EULER_ANCESTRAL, RV_SPACING_UNIFORM, 1, true},
+    {"EulerAncestralDiscreteScheduler", NULL, RV_SAMPLER_EULER_ANCESTRAL, RV_SPACING_UNIFORM, 1,
+     true},
     {"FlowMatchEulerDiscreteScheduler", NULL, RV_SAMPLER_EULER, RV_SPACING_UNIFORM, 1, false},
     {"Heun", NULL, RV_SAMPLER_HEUN, RV_SPACING_UNIFORM, 1, false},
     {"HeunDiscreteScheduler", NULL, RV_SAMPLER_HEUN, RV_SPACING_UNIFORM, 1, false},
@@ -70,7 +73,8 @@ static const row rows[] = {
     {"IPNDM Uniform Beta", NULL, RV_SAMPLER_IPNDM, RV_SPACING_BETA, 1, false},
     {"IPNDM Uniform Exponential", NULL, RV_SAMPLER_IPNDM, RV_SPACING_EXPONENTIAL, 1, false},
     {"IPNDM Uniform Karras", NULL, RV_SAMPLER_IPNDM, RV_SPACING_KARRAS, 1, false},
-    {"KDPM2AncestralDiscreteScheduler", NULL, RV_SAMPLER_DPM2_ANCESTRAL, RV_SPACING_UNIFORM, 1, true},
+    {"KDPM2AncestralDiscreteScheduler", NULL, RV_SAMPLER_DPM2_ANCESTRAL, RV_SPACING_UNIFORM, 1,
+     true},
     {"KDPM2DiscreteScheduler", NULL, RV_SAMPLER_DPM2, RV_SPACING_UNIFORM, 1, false},
     {"LCM", NULL, RV_SAMPLER_LCM, RV_SPACING_UNIFORM, 1, true},
     {"LCMScheduler", NULL, RV_SAMPLER_LCM, RV_SPACING_UNIFORM, 1, true},
@@ -117,20 +121,20 @@ const char *rv__scheduler_canonical(const char *name, bool *stochastic, bool *wo
     return r ? r->name : NULL;
 }
 
-rv_status rv__scheduler_config_named(const char *name, const rv__scheduler_config *model, rv__scheduler_config *out,
-                                     rv_error *err)
+rv_status rv__scheduler_config_named(const char *name, const rv__scheduler_config *model,
+                                     rv__scheduler_config *out, rv_error *err)
 {
     *out = *model;
     if (is_default(name))
         return RV_OK;
     const row *r = find(name);
     if (!r)
-        return rv__fail_code(err, RV_VALIDATION, "invalidScheduler", "scheduler", "there is no scheduler \"%.100s\"",
-                             name);
+        return rv__fail_code(err, RV_VALIDATION, "invalidScheduler", "scheduler",
+                             "there is no scheduler \"%.100s\"", name);
     if (r->nearest)
         return rv__fail_code(err, RV_UNSUPPORTED, "unsupportedScheduler", "scheduler",
-                             "scheduler \"%s\" does not run here, the nearest that does is \"%s\"", r->name,
-                             r->nearest);
+                             "scheduler \"%s\" does not run here, the nearest that does is \"%s\"",
+                             r->name, r->nearest);
     *out = (rv__scheduler_config){.sampler = r->sampler,
                                   .spacing = r->spacing,
                                   .shift = model->shift,

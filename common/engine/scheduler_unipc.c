@@ -1,5 +1,6 @@
-/* UniPC (Zhao et al. 2023): a multistep predictor and a corrector that costs no network call; data prediction, on flow
- * sigmas (alpha = 1 - sigma).  Must start from nothing: the first calls of a run have a lower order. */
+/* UniPC (Zhao et al. 2023): a multistep predictor and a corrector that costs no network call; data
+ * prediction, on flow sigmas (alpha = 1 - sigma).  Must start from nothing: the first calls of a
+ * run have a lower order. */
 #include "scheduler_internal.h"
 
 #include <math.h>
@@ -7,7 +8,8 @@
 
 #define MAX_ORDER 3
 
-/* Solves the n by n system a * x = b (n at most 3) by elimination with pivots; false when it is singular. */
+/* Solves the n by n system a * x = b (n at most 3) by elimination with pivots; false when it is
+ * singular. */
 static bool solve(int n, double a[MAX_ORDER][MAX_ORDER], double *b, double *x)
 {
     for (int c = 0; c < n; c++) {
@@ -40,19 +42,21 @@ static bool solve(int n, double a[MAX_ORDER][MAX_ORDER], double *b, double *x)
     return true;
 }
 
-/* The numbers of one update from sigma s0 to sigma t: x' = keep * x + toward * m0 + sum weight[k] * (m_k - m0), where
- * m_1, m_2 are older pictures and, for the corrector, the last weight belongs to the newest one. */
+/* The numbers of one update from sigma s0 to sigma t: x' = keep * x + toward * m0 + sum weight[k] *
+ * (m_k - m0), where m_1, m_2 are older pictures and, for the corrector, the last weight belongs to
+ * the newest one. */
 typedef struct update {
     double keep, toward;
     double weight[MAX_ORDER];
 } update;
 
-/* points[0 .. order - 2] are the sigmas of the older pictures.  A corrector of order p fits p points, a predictor
- * p - 1.  A wrong grid (two equal sigmas) falls back to order 1. */
-static update make_update(const rv__scheduler_config *c, double s0, double t, int order, const double *points,
-                          bool corrector)
+/* points[0 .. order - 2] are the sigmas of the older pictures.  A corrector of order p fits p
+ * points, a predictor p - 1.  A wrong grid (two equal sigmas) falls back to order 1. */
+static update make_update(const rv__scheduler_config *c, double s0, double t, int order,
+                          const double *points, bool corrector)
 {
-    double h = rv__half_log_snr(t) - rv__half_log_snr(s0), hh = -h, e = expm1(hh), b_h = c->bh1 ? hh : e;
+    double h = rv__half_log_snr(t) - rv__half_log_snr(s0), hh = -h, e = expm1(hh),
+           b_h = c->bh1 ? hh : e;
     update u = {.keep = t / s0, .toward = -(1.0 - t) * e};
     if (h == 0.0) /* two sigmas that float cannot tell apart: nothing to do */
         return u;
@@ -78,8 +82,8 @@ static update make_update(const rv__scheduler_config *c, double s0, double t, in
 }
 
 /* seen[0] is m0; older ones follow.  newest is NULL for a predictor. */
-static void apply_update(const rv__scheduler *s, const update *u, int order, float *const *seen, const float *newest,
-                         const float *x, float *out)
+static void apply_update(const rv__scheduler *s, const update *u, int order, float *const *seen,
+                         const float *newest, const float *x, float *out)
 {
     for (size_t k = 0; k < s->n; k++) {
         double m0 = seen[0][k], sum = u->keep * x[k] + u->toward * m0;
@@ -107,7 +111,8 @@ void rv__scheduler_unipc(rv__scheduler *s, int i, const float *v, float *x)
     rv__scheduler_push(s); /* seen[0] is free now, seen[1] the newest picture known */
     for (size_t k = 0; k < s->n; k++)
         s->seen[0][k] = (float)(x[k] - sigma * v[k]);
-    const double *older = s->sigmas + i; /* older[-1], older[-2] … are the sigmas of earlier calls */
+    const double *older =
+        s->sigmas + i; /* older[-1], older[-2] … are the sigmas of earlier calls */
     if (s->known > 0) {
         double points[MAX_ORDER] = {i >= 2 ? older[-2] : 0, i >= 3 ? older[-3] : 0};
         update u = make_update(&s->config, older[-1], sigma, s->last_order, points, true);

@@ -1,5 +1,5 @@
-/* An opened model: its parts, tensors and files, and how they are found.  Must never change after open: any number of
- * threads read it without locks. */
+/* An opened model: its parts, tensors and files, and how they are found.  Must never change after
+ * open: any number of threads read it without locks. */
 #include "weights_internal.h"
 
 #include <errno.h>
@@ -26,17 +26,22 @@ bool rv__weights_grow(void **array, size_t *cap, size_t count, size_t element)
     return true;
 }
 
-rv_status rv__weights_add_file(rv__weights *w, const char *path, char *data, size_t len, rv_error *err)
+rv_status rv__weights_add_file(rv__weights *w, const char *path, char *data, size_t len,
+                               rv_error *err)
 {
     rv_status status = RV_OK;
     for (size_t i = 0; i < w->n_files && status == RV_OK; i++) {
         if (strcmp(w->files[i].path, path) == 0)
-            status = rv__fail(err, RV_FORMAT, "%.100s: file \"%.200s\" occurs twice", w->path, path);
+            status =
+                rv__fail(err, RV_FORMAT, "%.100s: file \"%.200s\" occurs twice", w->path, path);
     }
-    if (w->n_files >= RV_MODEL_MAX_FILES || len > RV_MODEL_MAX_FILE_BYTES || w->file_bytes + len > RV_MODEL_MAX_BYTES)
-        status = rv__fail(err, RV_FORMAT, "%.100s: file \"%.200s\": too many files, or too large", w->path, path);
+    if (w->n_files >= RV_MODEL_MAX_FILES || len > RV_MODEL_MAX_FILE_BYTES ||
+        w->file_bytes + len > RV_MODEL_MAX_BYTES)
+        status = rv__fail(err, RV_FORMAT, "%.100s: file \"%.200s\": too many files, or too large",
+                          w->path, path);
     char *copy = status == RV_OK ? rv__strdup(path) : NULL;
-    if (status == RV_OK && copy && rv__weights_grow((void **)&w->files, &w->files_cap, w->n_files, sizeof *w->files)) {
+    if (status == RV_OK && copy &&
+        rv__weights_grow((void **)&w->files, &w->files_cap, w->n_files, sizeof *w->files)) {
         w->files[w->n_files++] = (rv__model_file){copy, data, len};
         w->file_bytes += len;
         return RV_OK;
@@ -46,7 +51,8 @@ rv_status rv__weights_add_file(rv__weights *w, const char *path, char *data, siz
     return status == RV_OK ? no_memory(w, err) : status;
 }
 
-rv_status rv__weights_add_part(rv__weights *w, const char *name, size_t count, rv__model_part **out, rv_error *err)
+rv_status rv__weights_add_part(rv__weights *w, const char *name, size_t count, rv__model_part **out,
+                               rv_error *err)
 {
     *out = NULL;
     if (w->n_parts >= RV_MODEL_MAX_PARTS)
@@ -64,7 +70,8 @@ rv_status rv__weights_add_part(rv__weights *w, const char *name, size_t count, r
     return RV_OK;
 }
 
-rv_status rv__weights_add_tensor(rv__weights *w, rv__model_part *part, const rv__tensor *t, rv_error *err)
+rv_status rv__weights_add_tensor(rv__weights *w, rv__model_part *part, const rv__tensor *t,
+                                 rv_error *err)
 {
     const char *why = NULL;
     if (t->type >= GGML_TYPE_COUNT)
@@ -74,7 +81,8 @@ rv_status rv__weights_add_tensor(rv__weights *w, rv__model_part *part, const rv_
     else if (t->size == 0)
         why = "it is empty";
     if (why)
-        return rv__fail(err, RV_FORMAT, "%.100s: %s: tensor \"%.200s\": %s", w->path, part->name, t->name, why);
+        return rv__fail(err, RV_FORMAT, "%.100s: %s: tensor \"%.200s\": %s", w->path, part->name,
+                        t->name, why);
     part->tensors[part->count++] = *t;
     return RV_OK;
 }
@@ -94,8 +102,8 @@ static int by_path(const void *a, const void *b)
     return strcmp(((const rv__model_file *)a)->path, ((const rv__model_file *)b)->path);
 }
 
-/* Sorts parts, their tensors and the files, so that no result depends on the order of a folder; refuses a tensor name
- * that occurs twice. */
+/* Sorts parts, their tensors and the files, so that no result depends on the order of a folder;
+ * refuses a tensor name that occurs twice. */
 static rv_status sort_all(rv__weights *w, rv_error *err)
 {
     if (w->n_parts)
@@ -107,8 +115,8 @@ static rv_status sort_all(rv__weights *w, rv_error *err)
         qsort(part->tensors, part->count, sizeof *part->tensors, by_tensor_name);
         for (size_t i = 1; i < part->count; i++) {
             if (strcmp(part->tensors[i - 1].name, part->tensors[i].name) == 0)
-                return rv__fail(err, RV_FORMAT, "%.100s: %s: tensor \"%.200s\" occurs twice", w->path, part->name,
-                                part->tensors[i].name);
+                return rv__fail(err, RV_FORMAT, "%.100s: %s: tensor \"%.200s\" occurs twice",
+                                w->path, part->name, part->tensors[i].name);
         }
     }
     return RV_OK;
@@ -144,7 +152,8 @@ rv_status rv__weights_open(const char *path, rv__weights **out, rv_error *err)
     *out = NULL;
     struct stat st;
     if (stat(path, &st) != 0)
-        return rv__fail(err, errno == ENOENT ? RV_NOT_FOUND : RV_IO, "%.300s: %s", path, strerror(errno));
+        return rv__fail(err, errno == ENOENT ? RV_NOT_FOUND : RV_IO, "%.300s: %s", path,
+                        strerror(errno));
     rv__weights *w;
     rv_status status = new_weights(path, &w, err);
     if (status != RV_OK)
@@ -153,7 +162,8 @@ rv_status rv__weights_open(const char *path, rv__weights **out, rv_error *err)
     return finish(w, status, out, err);
 }
 
-rv_status rv__weights_open_part(const char *path, const char *part, rv__weights **out, rv_error *err)
+rv_status rv__weights_open_part(const char *path, const char *part, rv__weights **out,
+                                rv_error *err)
 {
     *out = NULL;
     rv__weights *w;
@@ -213,8 +223,8 @@ rv_status rv__weights_json(const rv__weights *w, const char *path, rv__value **o
     rv__json_error why = {0};
     rv__value *v = rv__json_parse(text, len, &why);
     if (!v)
-        return rv__fail(err, why.message == rv__json_no_memory ? RV_MEMORY : RV_FORMAT, "%.100s/%.200s: byte %zu: %s",
-                        w->path, path, why.offset, why.message);
+        return rv__fail(err, why.message == rv__json_no_memory ? RV_MEMORY : RV_FORMAT,
+                        "%.100s/%.200s: byte %zu: %s", w->path, path, why.offset, why.message);
     if (!rv__json_is_object(v)) {
         rv__json_free(v);
         return rv__fail(err, RV_FORMAT, "%.100s/%.200s: not a JSON object", w->path, path);

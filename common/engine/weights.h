@@ -1,7 +1,8 @@
-/* Weight files: a diffusers folder (safetensors, one or several shards per part) or one GGUF file that holds the
- * same folder.  Memory-mapped, never written, every offset and size checked here, so that nobody behind this header
- * has to distrust a tensor.  Must never load a whole file into memory.  Files must not change while they are open:
- * one that shrinks under its mapping raises SIGBUS on access. */
+/* Weight files: a diffusers folder (safetensors, one or several shards per part) or one GGUF file
+ * that holds the same folder.  Memory-mapped, never written, every offset and size checked here, so
+ * that nobody behind this header has to distrust a tensor.  Must never load a whole file into
+ * memory.  Files must not change while they are open: one that shrinks under its mapping raises
+ * SIGBUS on access. */
 #ifndef RV_WEIGHTS_H
 #define RV_WEIGHTS_H
 
@@ -13,37 +14,42 @@
 #include "base/status.h"
 #include <ggml.h>
 
-typedef struct rv__weights rv__weights; /* one opened model; immutable after open, so any thread may read it */
+/* One opened model; immutable after open, so any thread may read it. */
+typedef struct rv__weights rv__weights;
 
 #define RV_TENSOR_DIMS 6 /* of golden files; tensors of models have at most 4, as ggml */
 
-/* One tensor.  `data` lies in the mapping and is valid as long as the weights.  It is aligned to the size of one
- * element (quantised: to 8 bytes), not more. */
+/* One tensor.  `data` lies in the mapping and is valid as long as the weights.  It is aligned to
+ * the size of one element (quantised: to 8 bytes), not more. */
 typedef struct rv__tensor {
     const char    *name;   /* as in diffusers / transformers, without a part prefix */
     enum ggml_type type;   /* F32, F16, BF16, I32 or a ggml quantisation            */
     int            n_dims; /* 0..4                                                  */
     int64_t        shape[RV_TENSOR_DIMS]; /* slowest axis first (PyTorch order); unused are 1 */
     const void    *data;
-    size_t         size;   /* bytes                                                 */
+    size_t         size; /* bytes                                                 */
 } rv__tensor;
 
 /* Opens a folder or a .gguf file (out; rv__weights_close).  Errors name the file and the tensor:
- * RV_NOT_FOUND, RV_IO, RV_FORMAT (truncated, overlapping, wrong header, unknown type), RV_MEMORY. */
+ * RV_NOT_FOUND, RV_IO, RV_FORMAT (truncated, overlapping, wrong header, unknown type), RV_MEMORY.
+ */
 rv_status rv__weights_open(const char *path, rv__weights **out, rv_error *err);
 void      rv__weights_close(rv__weights *w);
 
 /* Opens one part folder (config.json and *.safetensors) as a model that has this part alone. */
-rv_status rv__weights_open_part(const char *path, const char *part, rv__weights **out, rv_error *err);
+rv_status rv__weights_open_part(const char *path, const char *part, rv__weights **out,
+                                rv_error *err);
 
-/* A text or binary file of the model folder by its path in it: "transformer/config.json", "tokenizer_3/spiece.model".
- * Borrowed; NULL when there is none.  Texts are followed by a NUL that *len does not count. */
+/* A text or binary file of the model folder by its path in it: "transformer/config.json",
+ * "tokenizer_3/spiece.model".  Borrowed; NULL when there is none.  Texts are followed by a NUL that
+ * *len does not count. */
 const char *rv__weights_file(const rv__weights *w, const char *path, size_t *len);
 
 /* The same, parsed as a JSON object (out; rv__json_free).  RV_NOT_FOUND, RV_FORMAT. */
 rv_status rv__weights_json(const rv__weights *w, const char *path, rv__value **out, rv_error *err);
 
-/* Tensor of a part ("transformer", "vae", "text_encoder" … "text_encoder_4") by exact name; NULL when absent. */
+/* Tensor of a part ("transformer", "vae", "text_encoder" … "text_encoder_4") by exact name; NULL
+ * when absent. */
 const rv__tensor *rv__weights_find(const rv__weights *w, const char *part, const char *name);
 
 /* All tensors of a part, sorted by name bytes. */

@@ -1,6 +1,7 @@
-/* Reading a model folder as diffusers and transformers save it: one folder per part, safetensors in one file or in
- * shards that an index names.  Must never open a file outside the folder because a file inside it says so; symbolic
- * links that the owner placed are followed, because model caches are made of them. */
+/* Reading a model folder as diffusers and transformers save it: one folder per part, safetensors in
+ * one file or in shards that an index names.  Must never open a file outside the folder because a
+ * file inside it says so; symbolic links that the owner placed are followed, because model caches
+ * are made of them. */
 #include "weights_internal.h"
 
 #include <dirent.h>
@@ -13,11 +14,12 @@
 #define INDEX ".safetensors.index.json"
 #define SHARD ".safetensors"
 
-/* The weight files of one part folder: those with the names diffusers and transformers use, and others. */
+/* The weight files of one part folder: those with the names diffusers and transformers use, and
+ * others. */
 typedef struct listing {
     char *single, *index;
     char *other_single, *other_index; /* one of them       */
-    int   n_single, n_index;          /* how many of those */
+    int n_single, n_index;            /* how many of those */
 } listing;
 
 static rv_status no_memory(const rv__weights *w, rv_error *err)
@@ -31,7 +33,8 @@ static bool ends_with(const char *text, const char *end)
     return n > m && strcmp(text + n - m, end) == 0;
 }
 
-/* Configurations and tokenizers; everything else in a folder (pictures, other weight formats) is not ours. */
+/* Configurations and tokenizers; everything else in a folder (pictures, other weight formats) is
+ * not ours. */
 static bool is_model_file(const char *name)
 {
     return name[0] != '.' && !ends_with(name, INDEX) &&
@@ -70,7 +73,8 @@ static rv_status slurp(const char *path, char **data, size_t *len, rv_error *err
     if (!S_ISREG(st.st_mode))
         status = rv__fail(err, RV_FORMAT, "%.300s: not a regular file", path);
     else if (st.st_size < 0 || (uintmax_t)st.st_size > RV_MODEL_MAX_FILE_BYTES)
-        status = rv__fail(err, RV_FORMAT, "%.300s: larger than %zu bytes", path, RV_MODEL_MAX_FILE_BYTES);
+        status = rv__fail(err, RV_FORMAT, "%.300s: larger than %zu bytes", path,
+                          RV_MODEL_MAX_FILE_BYTES);
     else if (!(*data = rv__alloc((size_t)st.st_size + 1)))
         status = rv__fail(err, RV_MEMORY, "%.300s: out of memory", path);
     else if (!read_all(fd, *data, (size_t)st.st_size))
@@ -87,7 +91,8 @@ static rv_status slurp(const char *path, char **data, size_t *len, rv_error *err
 }
 
 /* folder/name becomes the model's file inside/name (inside may be empty). */
-static rv_status add_file(rv__weights *w, const char *folder, const char *inside, const char *name, rv_error *err)
+static rv_status add_file(rv__weights *w, const char *folder, const char *inside, const char *name,
+                          rv_error *err)
 {
     char *path = rv__format("%s/%s", folder, name);
     char *key = rv__format("%s%s%s", inside, *inside ? "/" : "", name);
@@ -104,7 +109,8 @@ static rv_status add_file(rv__weights *w, const char *folder, const char *inside
 static bool is_usual_name(const char *name, const char *end)
 {
     size_t n = strlen(name) - strlen(end);
-    return (n == 23 && memcmp(name, "diffusion_pytorch_model", n) == 0) || (n == 5 && memcmp(name, "model", n) == 0);
+    return (n == 23 && memcmp(name, "diffusion_pytorch_model", n) == 0) ||
+           (n == 5 && memcmp(name, "model", n) == 0);
 }
 
 static bool keep_name(char **slot, const char *name)
@@ -141,11 +147,13 @@ static void free_listing(listing *l)
 }
 
 /* Reads the names of a part folder, and its small files into the model. */
-static rv_status list_part(rv__weights *w, const char *folder, const char *part, listing *l, rv_error *err)
+static rv_status list_part(rv__weights *w, const char *folder, const char *part, listing *l,
+                           rv_error *err)
 {
     DIR *dir = opendir(folder);
     if (!dir)
-        return rv__fail(err, errno == ENOENT ? RV_NOT_FOUND : RV_IO, "%.300s: %s", folder, strerror(errno));
+        return rv__fail(err, errno == ENOENT ? RV_NOT_FOUND : RV_IO, "%.300s: %s", folder,
+                        strerror(errno));
     rv_status status = RV_OK;
     for (struct dirent *e = readdir(dir); e && status == RV_OK; e = readdir(dir)) {
         if (!note_name(l, e->d_name))
@@ -157,11 +165,13 @@ static rv_status list_part(rv__weights *w, const char *folder, const char *part,
     return status;
 }
 
-static rv_status open_shard(rv__weights *w, const char *folder, const char *name, rv__safetensors **out, rv_error *err)
+static rv_status open_shard(rv__weights *w, const char *folder, const char *name,
+                            rv__safetensors **out, rv_error *err)
 {
     *out = NULL;
     char *path = rv__format("%s/%s", folder, name);
-    if (!path || !rv__weights_grow((void **)&w->shards, &w->shards_cap, w->n_shards, sizeof(rv__safetensors *))) {
+    if (!path || !rv__weights_grow((void **)&w->shards, &w->shards_cap, w->n_shards,
+                                   sizeof(rv__safetensors *))) {
         rv__free(path);
         return no_memory(w, err);
     }
@@ -172,7 +182,8 @@ static rv_status open_shard(rv__weights *w, const char *folder, const char *name
     return status;
 }
 
-static rv_status read_single(rv__weights *w, const char *folder, const char *part, const char *name, rv_error *err)
+static rv_status read_single(rv__weights *w, const char *folder, const char *part, const char *name,
+                             rv_error *err)
 {
     rv__safetensors *shard;
     rv_status status = open_shard(w, folder, name, &shard, err);
@@ -190,18 +201,20 @@ static rv_status read_single(rv__weights *w, const char *folder, const char *par
 /* Shards are plain names of files beside the index. */
 static bool is_shard_name(const char *name)
 {
-    return name && name[0] != '.' && !strchr(name, '/') && ends_with(name, SHARD) && strlen(name) < 256;
+    return name && name[0] != '.' && !strchr(name, '/') && ends_with(name, SHARD) &&
+           strlen(name) < 256;
 }
 
-/* The shards an index names, each opened once: names[i] (borrowed from the index) is the file of shards[i]. */
+/* The shards an index names, each opened once: names[i] (borrowed from the index) is the file of
+ * shards[i]. */
 typedef struct shard_set {
-    const char      *names[RV_MODEL_MAX_SHARDS];
+    const char *names[RV_MODEL_MAX_SHARDS];
     rv__safetensors *shards[RV_MODEL_MAX_SHARDS];
-    size_t           count;
+    size_t count;
 } shard_set;
 
-static rv_status find_shard(rv__weights *w, const char *folder, const char *index, const char *name, shard_set *set,
-                            rv__safetensors **out, rv_error *err)
+static rv_status find_shard(rv__weights *w, const char *folder, const char *index, const char *name,
+                            shard_set *set, rv__safetensors **out, rv_error *err)
 {
     /* The last one first: neighbours in an index mostly share a shard. */
     for (size_t i = set->count; i-- > 0;) {
@@ -211,10 +224,12 @@ static rv_status find_shard(rv__weights *w, const char *folder, const char *inde
         }
     }
     if (!is_shard_name(name))
-        return rv__fail(err, RV_FORMAT, "%.200s/%.100s: \"%.100s\" is not the name of a shard in this folder", folder,
-                        index, name);
+        return rv__fail(err, RV_FORMAT,
+                        "%.200s/%.100s: \"%.100s\" is not the name of a shard in this folder",
+                        folder, index, name);
     if (set->count == RV_MODEL_MAX_SHARDS)
-        return rv__fail(err, RV_FORMAT, "%.200s/%.100s: more than %d shards", folder, index, RV_MODEL_MAX_SHARDS);
+        return rv__fail(err, RV_FORMAT, "%.200s/%.100s: more than %d shards", folder, index,
+                        RV_MODEL_MAX_SHARDS);
     rv_status status = open_shard(w, folder, name, out, err);
     if (status == RV_OK) {
         set->names[set->count] = name;
@@ -228,26 +243,29 @@ static rv_status read_map(rv__weights *w, const char *folder, const char *part, 
 {
     shard_set *set = rv__calloc(1, sizeof *set);
     rv__model_part *p;
-    rv_status status = set ? rv__weights_add_part(w, part, rv__json_size(map), &p, err) : no_memory(w, err);
+    rv_status status =
+        set ? rv__weights_add_part(w, part, rv__json_size(map), &p, err) : no_memory(w, err);
     for (const rv__value *v = rv__json_first(map); v && status == RV_OK; v = rv__json_next(v)) {
         const char *name = rv__json_string(v);
         rv__safetensors *shard;
         status = name ? find_shard(w, folder, index, name, set, &shard, err)
-                      : rv__fail(err, RV_FORMAT, "%.200s/%.100s: weight_map: expected file names", folder, index);
+                      : rv__fail(err, RV_FORMAT, "%.200s/%.100s: weight_map: expected file names",
+                                 folder, index);
         if (status != RV_OK)
             break;
         const rv__safetensor *t = rv__safetensors_find(shard, rv__json_key(v));
         if (t)
             status = rv__weights_add_tensor(w, p, &t->tensor, err);
         else
-            status = rv__fail(err, RV_FORMAT, "%.200s/%.100s: tensor \"%.100s\" is not in %.100s", folder, index,
-                              rv__json_key(v), name);
+            status = rv__fail(err, RV_FORMAT, "%.200s/%.100s: tensor \"%.100s\" is not in %.100s",
+                              folder, index, rv__json_key(v), name);
     }
     rv__free(set);
     return status;
 }
 
-static rv_status read_index(rv__weights *w, const char *folder, const char *part, const char *index, rv_error *err)
+static rv_status read_index(rv__weights *w, const char *folder, const char *part, const char *index,
+                            rv_error *err)
 {
     char *path = rv__format("%s/%s", folder, index), *text = NULL;
     size_t len = 0;
@@ -256,8 +274,8 @@ static rv_status read_index(rv__weights *w, const char *folder, const char *part
     rv__value *root = status == RV_OK ? rv__json_parse(text, len, &why) : NULL;
     const rv__value *map = root ? rv__json_get(root, "weight_map") : NULL;
     if (status == RV_OK && !root)
-        status = rv__fail(err, why.message == rv__json_no_memory ? RV_MEMORY : RV_FORMAT, "%.300s: byte %zu: %s", path,
-                          why.offset, why.message);
+        status = rv__fail(err, why.message == rv__json_no_memory ? RV_MEMORY : RV_FORMAT,
+                          "%.300s: byte %zu: %s", path, why.offset, why.message);
     else if (status == RV_OK && !rv__json_is_object(map))
         status = rv__fail(err, RV_FORMAT, "%.300s: there is no weight_map", path);
     else if (status == RV_OK)
@@ -283,7 +301,8 @@ rv_status rv__weights_read_part(rv__weights *w, const char *folder, const char *
     else if (l.n_index == 0 && l.n_single == 1)
         status = read_single(w, folder, part, l.other_single, err);
     else if (l.n_index + l.n_single > 0)
-        status = rv__fail(err, RV_FORMAT, "%.300s: several weight files and none has the usual name", folder);
+        status = rv__fail(err, RV_FORMAT,
+                          "%.300s: several weight files and none has the usual name", folder);
 out:
     free_listing(&l);
     return status;

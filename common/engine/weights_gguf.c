@@ -1,20 +1,21 @@
-/* Reading our single-file GGUF, which holds a model folder: files as byte arrays "file:PATH", tensors "PART/NAME",
- * and, since GGUF names are short, long ones as "t<N>" with the text "name:t<N>".  "dims:TENSOR" is the number of axes
- * where ggml dropped leading ones of length 1.  weights_write.c writes it. */
+/* Reading our single-file GGUF, which holds a model folder: files as byte arrays "file:PATH",
+ * tensors "PART/NAME", and, since GGUF names are short, long ones as "t<N>" with the text
+ * "name:t<N>".  "dims:TENSOR" is the number of axes where ggml dropped leading ones of length 1.
+ * weights_write.c writes it. */
 #include "weights_internal.h"
 
 #include <stdio.h>
 #include <string.h>
 
 #define FORMAT_KEY "reverie.format"
-#define FORMAT 1
-#define MAX_NAME 1024
+#define FORMAT     1
+#define MAX_NAME   1024
 
 /* The full name of a tensor: PART/NAME, as it lies in the file (no NUL behind it). */
 typedef struct full_name {
     const char *text;
-    size_t      len;
-    size_t      part; /* length of PART */
+    size_t len;
+    size_t part; /* length of PART */
 } full_name;
 
 static rv_status resolve(const rv__weights *w, const rv__tensor *t, full_name *out, rv_error *err)
@@ -31,7 +32,8 @@ static rv_status resolve(const rv__weights *w, const rv__tensor *t, full_name *o
     for (size_t i = 0; i < out->len && plain; i++)
         plain = (unsigned char)out->text[i] >= 0x20 && out->text[i] != 0x7f;
     return plain ? RV_OK
-                 : rv__fail(err, RV_FORMAT, "%.100s: tensor \"%s\": its name is not PART/NAME", w->path, t->name);
+                 : rv__fail(err, RV_FORMAT, "%.100s: tensor \"%s\": its name is not PART/NAME",
+                            w->path, t->name);
 }
 
 /* Puts back the leading axes that ggml dropped. */
@@ -48,7 +50,8 @@ static rv_status restore_axes(const rv__weights *w, rv__tensor *t, rv_error *err
         return RV_OK;
     }
     if (dims < (uint64_t)have || dims > GGML_MAX_DIMS)
-        return rv__fail(err, RV_FORMAT, "%.100s: tensor \"%s\": wrong number of axes", w->path, t->name);
+        return rv__fail(err, RV_FORMAT, "%.100s: tensor \"%s\": wrong number of axes", w->path,
+                        t->name);
     t->n_dims = (int)dims;
     for (int i = t->n_dims - 1; i >= 0; i--)
         t->shape[i] = i >= t->n_dims - have ? t->shape[i - (t->n_dims - have)] : 1;
@@ -70,8 +73,8 @@ static rv__model_part *find_part(rv__weights *w, const full_name *n)
 }
 
 /* The part of names[i], the first of its kind; those before it have other parts. */
-static rv_status add_part(rv__weights *w, const full_name *names, size_t i, size_t count, rv__model_part **out,
-                          rv_error *err)
+static rv_status add_part(rv__weights *w, const full_name *names, size_t i, size_t count,
+                          rv__model_part **out, rv_error *err)
 {
     size_t same = 0;
     for (size_t k = i; k < count; k++)
@@ -134,9 +137,11 @@ static rv_status read_files(rv__weights *w, rv_error *err)
         if (strncmp(pairs[i].key, "file:", 5) != 0)
             continue;
         if (!pairs[i].is_array || pairs[i].type != GGUF_TYPE_UINT8)
-            return rv__fail(err, RV_FORMAT, "%.100s: key \"%.200s\" is not an array of bytes", w->path, pairs[i].key);
+            return rv__fail(err, RV_FORMAT, "%.100s: key \"%.200s\" is not an array of bytes",
+                            w->path, pairs[i].key);
         if (pairs[i].size > RV_MODEL_MAX_FILE_BYTES)
-            return rv__fail(err, RV_FORMAT, "%.100s: \"%.200s\" is too large", w->path, pairs[i].key);
+            return rv__fail(err, RV_FORMAT, "%.100s: \"%.200s\" is too large", w->path,
+                            pairs[i].key);
         char *data = rv__strndup(pairs[i].data, pairs[i].size);
         if (!data)
             return rv__fail(err, RV_MEMORY, "%.100s: out of memory", w->path);
@@ -155,10 +160,13 @@ rv_status rv__weights_read_gguf(rv__weights *w, rv_error *err)
     uint64_t format;
     if (!rv__gguf_uint(w->gguf, FORMAT_KEY, &format))
         return rv__fail(err, RV_UNSUPPORTED,
-                        "%.100s: this GGUF does not hold a whole model (no " FORMAT_KEY "); make one with "
-                        "reverie quantize from a model folder", w->path);
+                        "%.100s: this GGUF does not hold a whole model (no " FORMAT_KEY
+                        "); make one with "
+                        "reverie quantize from a model folder",
+                        w->path);
     if (format != FORMAT)
-        return rv__fail(err, RV_UNSUPPORTED, "%.100s: " FORMAT_KEY " is %llu, this program reads %d", w->path,
+        return rv__fail(err, RV_UNSUPPORTED,
+                        "%.100s: " FORMAT_KEY " is %llu, this program reads %d", w->path,
                         (unsigned long long)format, FORMAT);
     status = read_files(w, err);
     return status == RV_OK ? read_tensors(w, err) : status;

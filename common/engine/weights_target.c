@@ -1,5 +1,5 @@
-/* Which tensors may lose precision and which may not.  Must never let a router, a norm or a table become quantised:
- * their error is not averaged out. */
+/* Which tensors may lose precision and which may not.  Must never let a router, a norm or a table
+ * become quantised: their error is not averaged out. */
 #include "weights_write.h"
 
 #include <math.h>
@@ -7,11 +7,12 @@
 #include <strings.h>
 
 static const struct {
-    const char    *name;
+    const char *name;
     enum ggml_type type;
 } types[] = {
-    {"f32", GGML_TYPE_F32},   {"f16", GGML_TYPE_F16},   {"bf16", GGML_TYPE_BF16}, {"q8_0", GGML_TYPE_Q8_0},
-    {"q6_K", GGML_TYPE_Q6_K}, {"q5_K", GGML_TYPE_Q5_K}, {"q4_K", GGML_TYPE_Q4_K}, {"q4_0", GGML_TYPE_Q4_0},
+    {"f32", GGML_TYPE_F32},   {"f16", GGML_TYPE_F16},   {"bf16", GGML_TYPE_BF16},
+    {"q8_0", GGML_TYPE_Q8_0}, {"q6_K", GGML_TYPE_Q6_K}, {"q5_K", GGML_TYPE_Q5_K},
+    {"q4_K", GGML_TYPE_Q4_K}, {"q4_0", GGML_TYPE_Q4_0},
 };
 
 enum ggml_type rv__weights_type(const char *name)
@@ -46,13 +47,15 @@ static bool contains_any(const char *text, const char *const *words, size_t n)
 /* A linear layer whose error averages out over many inputs. */
 static bool is_large_linear(const char *part, const char *name)
 {
-    static const char *const transformer[] = {"x_embedder.", "t_embedder.", "p_embedder.", "final_layer.", "norm"};
+    static const char *const transformer[] = {"x_embedder.", "t_embedder.", "p_embedder.",
+                                              "final_layer.", "norm"};
     static const char *const text[] = {"embed", "shared.weight", "relative_attention_bias", "norm"};
     if (!ends_with(name, ".weight") || ends_with(name, ".gate.weight"))
         return false;
     if (strcmp(part, "transformer") == 0)
         return !contains_any(name, transformer, sizeof transformer / sizeof *transformer);
-    return starts_with(part, "text_encoder") && !contains_any(name, text, sizeof text / sizeof *text);
+    return starts_with(part, "text_encoder") &&
+           !contains_any(name, text, sizeof text / sizeof *text);
 }
 
 /* Whether F16 holds every value of this F32 or BF16 tensor. */

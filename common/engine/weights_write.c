@@ -1,5 +1,6 @@
-/* Writes a model as the GGUF that weights_gguf.c reads.  Tensors are converted a slab at a time by several threads, so
- * a model of any size needs little memory.  Must never leave half a file under the wanted name. */
+/* Writes a model as the GGUF that weights_gguf.c reads.  Tensors are converted a slab at a time by
+ * several threads, so a model of any size needs little memory.  Must never leave half a file under
+ * the wanted name. */
 #include "weights_write.h"
 
 #include "base/memory.h"
@@ -20,21 +21,21 @@
 
 /* One tensor on its way. */
 typedef struct entry {
-    const char       *part;
+    const char *part;
     const rv__tensor *tensor;
-    enum ggml_type    to;
+    enum ggml_type to;
 } entry;
 
 typedef struct writer {
-    const rv__weights   *weights;
-    const char          *path;
-    entry               *entries;
-    size_t               count;
+    const rv__weights *weights;
+    const char *path;
+    entry *entries;
+    size_t count;
     struct gguf_context *gguf;
-    int                  fd, threads;
-    float               *floats; /* a slab of values, when the source is not float */
-    unsigned char       *bytes;  /* the same converted                             */
-    rv_error            *err;
+    int fd, threads;
+    float *floats;        /* a slab of values, when the source is not float */
+    unsigned char *bytes; /* the same converted                             */
+    rv_error *err;
 } writer;
 
 static rv_status no_memory(const writer *w)
@@ -100,7 +101,8 @@ static void describe(writer *w, size_t i, struct ggml_context *context)
 static rv_status make_header(writer *w)
 {
     size_t size = w->count * ggml_tensor_overhead() + 4096;
-    struct ggml_context *context = ggml_init((struct ggml_init_params){.mem_size = size, .no_alloc = true});
+    struct ggml_context *context =
+        ggml_init((struct ggml_init_params){.mem_size = size, .no_alloc = true});
     w->gguf = gguf_init_empty();
     if (!context || !w->gguf) {
         ggml_free(context);
@@ -165,20 +167,21 @@ static rv_status put_header(writer *w)
 /* Some rows of a slab, done by one thread. */
 typedef struct slice {
     const rv__tensor *tensor;
-    enum ggml_type    to;
-    int64_t           row, rows, width; /* rows of the tensor, values per row */
-    float            *floats;
-    unsigned char    *bytes;
-    bool              finite, fits;
-    bool              threaded;
-    pthread_t         thread;
+    enum ggml_type to;
+    int64_t row, rows, width; /* rows of the tensor, values per row */
+    float *floats;
+    unsigned char *bytes;
+    bool finite, fits;
+    bool threaded;
+    pthread_t thread;
 } slice;
 
 static void *convert(void *user)
 {
     slice *s = user;
     int64_t n = s->rows * s->width;
-    const char *source = (const char *)s->tensor->data + (size_t)s->row * ggml_row_size(s->tensor->type, s->width);
+    const char *source =
+        (const char *)s->tensor->data + (size_t)s->row * ggml_row_size(s->tensor->type, s->width);
     const float *values = s->floats;
     if (s->tensor->type == GGML_TYPE_F32)
         values = (const float *)(const void *)source;
@@ -206,7 +209,11 @@ static rv_status convert_slab(writer *w, const entry *e, int64_t row, int64_t ro
     int64_t share = (rows + w->threads - 1) / w->threads;
     for (int64_t at = 0; at < rows; at += share, n++) {
         int64_t own = rows - at < share ? rows - at : share;
-        slices[n] = (slice){.tensor = e->tensor, .to = e->to, .row = row + at, .rows = own, .width = width,
+        slices[n] = (slice){.tensor = e->tensor,
+                            .to = e->to,
+                            .row = row + at,
+                            .rows = own,
+                            .width = width,
                             .floats = w->floats + at * width,
                             .bytes = w->bytes + (size_t)at * ggml_row_size(e->to, width)};
     }
@@ -221,10 +228,12 @@ static rv_status convert_slab(writer *w, const entry *e, int64_t row, int64_t ro
         if (slices[i].threaded)
             pthread_join(slices[i].thread, NULL);
         if (status == RV_OK && !slices[i].finite)
-            status = rv__fail(w->err, RV_FORMAT, "%s: tensor \"%.200s\" holds values that are not finite", e->part,
+            status = rv__fail(w->err, RV_FORMAT,
+                              "%s: tensor \"%.200s\" holds values that are not finite", e->part,
                               e->tensor->name);
         else if (status == RV_OK && !slices[i].fits)
-            status = rv__fail(w->err, RV_FORMAT, "%s: tensor \"%.200s\" holds values too large for f16; use bf16",
+            status = rv__fail(w->err, RV_FORMAT,
+                              "%s: tensor \"%.200s\" holds values too large for f16; use bf16",
                               e->part, e->tensor->name);
     }
     return status;
@@ -260,7 +269,8 @@ static rv_status put_tensors(writer *w, rv__write_note *note, void *user)
     for (size_t i = 0; i < w->count && status == RV_OK; i++) {
         const entry *e = &w->entries[i];
         size_t size = gguf_get_tensor_size(w->gguf, (int64_t)i);
-        status = e->to == e->tensor->type ? put(w, e->tensor->data, e->tensor->size) : put_converted(w, e);
+        status = e->to == e->tensor->type ? put(w, e->tensor->data, e->tensor->size)
+                                          : put_converted(w, e);
         if (status == RV_OK)
             status = put_padding(w, size);
         if (status == RV_OK)
@@ -298,14 +308,17 @@ static rv_status put_file(writer *w, rv__write_note *note, void *user)
     return status;
 }
 
-rv_status rv__weights_write(const rv__weights *weights, const char *path, enum ggml_type type, int threads,
-                            rv__write_note *note, void *user, rv_error *err)
+rv_status rv__weights_write(const rv__weights *weights, const char *path, enum ggml_type type,
+                            int threads, rv__write_note *note, void *user, rv_error *err)
 {
     if (type >= GGML_TYPE_COUNT || ggml_quantize_requires_imatrix(type))
         return rv__fail(err, RV_UNSUPPORTED, "not a type models are written in");
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     threads = threads > 0 ? threads : cores > 0 ? (int)cores : 1;
-    writer w = {.weights = weights, .path = path, .threads = threads < MAX_THREADS ? threads : MAX_THREADS, .err = err};
+    writer w = {.weights = weights,
+                .path = path,
+                .threads = threads < MAX_THREADS ? threads : MAX_THREADS,
+                .err = err};
     rv_status status = collect(&w, type, note, user);
     if (status == RV_OK)
         status = make_header(&w);

@@ -1,4 +1,5 @@
-/* GGUF models from hostile bytes, through the whole door: a file that is mapped, walked and sorted into parts. */
+/* GGUF models from hostile bytes, through the whole door: a file that is mapped, walked and sorted
+ * into parts. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -76,7 +77,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
     rv__weights *w = NULL;
     rv_error err = {0};
-    if (fd >= 0 && write(fd, data, size) == (ssize_t)size && rv__weights_open(path, &w, &err) == RV_OK)
+    if (fd >= 0 && write(fd, data, size) == (ssize_t)size &&
+        rv__weights_open(path, &w, &err) == RV_OK)
         keep += use(w);
     rv__weights_close(w);
     if (fd >= 0)

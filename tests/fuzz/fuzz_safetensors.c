@@ -1,5 +1,6 @@
-/* Safetensors from hostile bytes.  An even first byte: the rest is the file.  An odd one: the second byte times eight
- * is the length of the data, the rest the header, whose length is put before it, so that mutations reach the JSON. */
+/* Safetensors from hostile bytes.  An even first byte: the rest is the file.  An odd one: the
+ * second byte times eight is the length of the data, the rest the header, whose length is put
+ * before it, so that mutations reach the JSON. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,4 +1,5 @@
-/* Runs a fuzzer's function over saved inputs, for builds without libFuzzer: every file of the folders given. */
+/* Runs a fuzzer's function over saved inputs, for builds without libFuzzer: every file of the
+ * folders given. */
 #include <dirent.h>
 #include <stdint.h>
 #include <stdio.h>

@@ -1,4 +1,5 @@
-/* Random numbers against vectors of torch's CPU generator, and the generator's own published vector. */
+/* Random numbers against vectors of torch's CPU generator, and the generator's own published
+ * vector. */
 #include "engine/rng.h"
 
 #include <math.h>
@@ -41,10 +42,12 @@ static void short_draws(void **state)
 static void block_draws(void **state)
 {
     (void)state;
-    static const double first16[] = {-1.1258, -1.1524, -0.2506, -0.4339, 0.8487,  0.6920, -0.3160, -2.1152,
-                                     0.3223,  -1.2633, 0.3500,  0.3081,  0.1198, 1.2377, 1.1168,  -0.2473};
-    static const double last16of20[] = {0.5988, -1.5551, -0.3414, 1.8530, 0.4681, -0.1577, 1.4437, 0.2660,
-                                        1.3894, 1.5863,  0.9463,  -0.8437, 0.9318, 1.2590, 2.0050, 0.0537};
+    static const double first16[] = {-1.1258, -1.1524, -0.2506, -0.4339, 0.8487, 0.6920,
+                                     -0.3160, -2.1152, 0.3223,  -1.2633, 0.3500, 0.3081,
+                                     0.1198,  1.2377,  1.1168,  -0.2473};
+    static const double last16of20[] = {0.5988, -1.5551, -0.3414, 1.8530, 0.4681, -0.1577,
+                                        1.4437, 0.2660,  1.3894,  1.5863, 0.9463, -0.8437,
+                                        0.9318, 1.2590,  2.0050,  0.0537};
     rv__rng r;
     float v[20];
     rv__rng_seed(&r, 0);
@@ -63,7 +66,8 @@ static void large_draws(void **state)
     rv__rng r;
     rv__rng_seed(&r, 42);
     rv__rng_normal(&r, v, sizeof v / sizeof *v);
-    check(v, (const double[]){1.9269, 1.4873, 0.9007, -2.1055, 0.6784, -1.2345, -0.0431, -1.6047}, 8);
+    check(v, (const double[]){1.9269, 1.4873, 0.9007, -2.1055, 0.6784, -1.2345, -0.0431, -1.6047},
+          8);
     double sum = 0, squares = 0;
     for (size_t i = 0; i < sizeof v / sizeof *v; i++) {
         sum += v[i];
@@ -96,8 +100,11 @@ static void seeds_and_copies(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(is_the_mersenne_twister), cmocka_unit_test(short_draws), cmocka_unit_test(block_draws),
-        cmocka_unit_test(large_draws), cmocka_unit_test(seeds_and_copies),
+        cmocka_unit_test(is_the_mersenne_twister),
+        cmocka_unit_test(short_draws),
+        cmocka_unit_test(block_draws),
+        cmocka_unit_test(large_draws),
+        cmocka_unit_test(seeds_and_copies),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,5 @@
-/* Schedulers against published sigma lists and toy trajectories (design figures made with diffusers), the names of
- * requests, and refusals. */
+/* Schedulers against published sigma lists and toy trajectories (design figures made with
+ * diffusers), the names of requests, and refusals. */
 #include "engine/rng.h"
 #include "engine/scheduler.h"
 #include "request/rules.h"
@@ -15,7 +15,10 @@
 
 static rv__scheduler_config config(rv__sampler sampler, double shift, int order)
 {
-    return (rv__scheduler_config){.sampler = sampler, .shift = shift, .train_timesteps = 1000, .order = order,
+    return (rv__scheduler_config){.sampler = sampler,
+                                  .shift = shift,
+                                  .train_timesteps = 1000,
+                                  .order = order,
                                   .lower_order_final = true};
 }
 
@@ -42,13 +45,16 @@ static void check_sigmas(const rv__scheduler_config *c, int steps, const double 
 static void sigmas_of_the_models(void **state)
 {
     (void)state;
-    static const double dev[] = {1, .9936698, .9869258, .9797260, .9720227, .9637610, .9548780, .9453009, .9349450,
-                                 .9237114, .9114832, .8981227, .8834646, .8673103, .8494186, .8294931, .8071661,
-                                 .7819757, .7533333, .7204772, .6824034, .6377622, .5846938, .5205634, .4415094,
-                                 .3416370, .2114754, .0347826};
-    static const double fast[] = {1, .9768171, .9513798, .9233425, .8922853, .8576923, .8189234, .7751736,
-                                  .7254174, .6683267, .6021506, .5245327, .4322251, .3206215, .1829653, .0089286};
-    static const double full[] = {.999999, .9932501, .9863154, .9791884, .9718608, .9643240, .9565690, .9485862};
+    static const double dev[] = {1,        .9936698, .9869258, .9797260, .9720227, .9637610,
+                                 .9548780, .9453009, .9349450, .9237114, .9114832, .8981227,
+                                 .8834646, .8673103, .8494186, .8294931, .8071661, .7819757,
+                                 .7533333, .7204772, .6824034, .6377622, .5846938, .5205634,
+                                 .4415094, .3416370, .2114754, .0347826};
+    static const double fast[] = {1,        .9768171, .9513798, .9233425, .8922853, .8576923,
+                                  .8189234, .7751736, .7254174, .6683267, .6021506, .5245327,
+                                  .4322251, .3206215, .1829653, .0089286};
+    static const double full[] = {.999999,  .9932501, .9863154, .9791884,
+                                  .9718608, .9643240, .9565690, .9485862};
     rv__scheduler_config c = config(RV_SAMPLER_LCM, 6.0, 1);
     check_sigmas(&c, 28, dev, 28);
     c = config(RV_SAMPLER_EULER, 3.0, 1);
@@ -63,12 +69,16 @@ static void spacings(void **state)
     static const struct {
         rv__sampler sampler;
         rv__spacing spacing;
-        double      want[6];
+        double want[6];
     } rows[] = {
         {RV_SAMPLER_EULER, RV_SPACING_KARRAS, {1, .485508, .216886, .087232, .030609, .008929}},
-        {RV_SAMPLER_EULER, RV_SPACING_EXPONENTIAL, {1, .389185, .151465, .058948, .022942, .008929}},
+        {RV_SAMPLER_EULER,
+         RV_SPACING_EXPONENTIAL,
+         {1, .389185, .151465, .058948, .022942, .008929}},
         {RV_SAMPLER_LCM, RV_SPACING_BETA, {1, .878176, .640537, .368391, .130753, .008929}},
-        {RV_SAMPLER_UNIPC, RV_SPACING_KARRAS, {.993687, .980613, .928765, .707849, .208321, .009902}},
+        {RV_SAMPLER_UNIPC,
+         RV_SPACING_KARRAS,
+         {.993687, .980613, .928765, .707849, .208321, .009902}},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         rv__scheduler_config c = config(rows[i].sampler, 3.0, 1);
@@ -110,8 +120,8 @@ static void toy_trajectories(void **state)
     check_toy(&c, (const double[]){.950853, .874320, .742178, .484867, -.015914, -.015638});
 }
 
-/* Every sampler, order and spacing ends on the picture it sees when the model's answer points straight at one, and
- * never leaves the finite numbers, whatever the number of steps. */
+/* Every sampler, order and spacing ends on the picture it sees when the model's answer points
+ * straight at one, and never leaves the finite numbers, whatever the number of steps. */
 static void straight_flows(void **state)
 {
     (void)state;
@@ -166,7 +176,8 @@ static double toy_error(const rv__scheduler_config *c, int steps)
 {
     rv__scheduler *s;
     assert_int_equal(rv__scheduler_new(c, steps, 1, &s, NULL), RV_OK);
-    int begin = rv__scheduler_begin(s, 0.9); /* next to sigma 1 logarithms are too steep for any order to show */
+    int begin = rv__scheduler_begin(
+        s, 0.9); /* next to sigma 1 logarithms are too steep for any order to show */
     double end = exact_end(rv__scheduler_sigma(s, begin));
     float x = 1.0f;
     for (int i = begin; i < rv__scheduler_calls(s); i++) {
@@ -177,18 +188,20 @@ static double toy_error(const rv__scheduler_config *c, int steps)
     return fabs(x - end);
 }
 
-/* Eight times the steps: an eighth of the error for methods of first order, much less for the others. */
+/* Eight times the steps: an eighth of the error for methods of first order, much less for the
+ * others. */
 static void methods_converge(void **state)
 {
     (void)state;
     static const struct {
         rv__sampler sampler;
-        int         order;
-        double      gain;
+        int order;
+        double gain;
     } rows[] = {
-        {RV_SAMPLER_EULER, 1, 7.0}, {RV_SAMPLER_UNIPC, 2, 16.0}, {RV_SAMPLER_UNIPC, 3, 16.0}, {RV_SAMPLER_DPM, 1, 7.0},
-        {RV_SAMPLER_DPM, 2, 16.0},   {RV_SAMPLER_DPM, 3, 16.0},   {RV_SAMPLER_DEIS, 1, 16.0},  {RV_SAMPLER_HEUN, 1, 16.0},
-        {RV_SAMPLER_DPM2, 1, 16.0},  {RV_SAMPLER_LMS, 1, 16.0},
+        {RV_SAMPLER_EULER, 1, 7.0}, {RV_SAMPLER_UNIPC, 2, 16.0}, {RV_SAMPLER_UNIPC, 3, 16.0},
+        {RV_SAMPLER_DPM, 1, 7.0},   {RV_SAMPLER_DPM, 2, 16.0},   {RV_SAMPLER_DPM, 3, 16.0},
+        {RV_SAMPLER_DEIS, 1, 16.0}, {RV_SAMPLER_HEUN, 1, 16.0},  {RV_SAMPLER_DPM2, 1, 16.0},
+        {RV_SAMPLER_LMS, 1, 16.0},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         rv__scheduler_config c = config(rows[i].sampler, 1.0, rows[i].order);
@@ -198,15 +211,16 @@ static void methods_converge(void **state)
     }
 }
 
-/* Data that is normal with deviation 0.5 has a known flow; whatever the sampler does with noise, what comes out must
- * have that deviation. */
+/* Data that is normal with deviation 0.5 has a known flow; whatever the sampler does with noise,
+ * what comes out must have that deviation. */
 static void noise_keeps_the_distribution(void **state)
 {
     (void)state;
     enum { N = 20000 };
     static float x[N], v[N], noise[N];
     for (int sampler = RV_SAMPLER_EULER; sampler <= RV_SAMPLER_IPNDM; sampler++) {
-        if (sampler == RV_SAMPLER_LCM) /* goes to the mean picture and back: that narrows, by design */
+        if (sampler ==
+            RV_SAMPLER_LCM) /* goes to the mean picture and back: that narrows, by design */
             continue;
         for (int sde = 0; sde <= (sampler == RV_SAMPLER_DPM); sde++) {
             rv__scheduler_config c = config((rv__sampler)sampler, 1.0, 2);
@@ -293,7 +307,9 @@ static rv_status read_config(const char *text, rv__scheduler_config *c, rv_error
     return status;
 }
 
-#define UNIPC "\"_class_name\":\"UniPCMultistepScheduler\",\"prediction_type\":\"flow_prediction\",\"use_flow_sigmas\":true"
+#define UNIPC                                                                                      \
+    "\"_class_name\":\"UniPCMultistepScheduler\",\"prediction_type\":\"flow_prediction\",\"use_"   \
+    "flow_sigmas\":true"
 #define EULER "\"_class_name\":\"FlowMatchEulerDiscreteScheduler\""
 
 static void reads_configurations(void **state)
@@ -301,13 +317,17 @@ static void reads_configurations(void **state)
     (void)state;
     rv__scheduler_config c;
     rv_error err = {0};
-    assert_int_equal(read_config("{" UNIPC ",\"flow_shift\":3.0,\"solver_p\":null,\"disable_corrector\":[]}", &c, &err),
+    assert_int_equal(read_config("{" UNIPC
+                                 ",\"flow_shift\":3.0,\"solver_p\":null,\"disable_corrector\":[]}",
+                                 &c, &err),
                      RV_OK);
     assert_int_equal(c.sampler, RV_SAMPLER_UNIPC);
     assert_int_equal(c.order, 2);
     assert_true(c.shift == 3.0 && !c.bh1);
-    assert_int_equal(read_config("{" EULER ",\"shift\":6,\"use_beta_sigmas\":true,\"stochastic_sampling\":true}", &c,
-                                 &err), RV_OK);
+    assert_int_equal(
+        read_config("{" EULER ",\"shift\":6,\"use_beta_sigmas\":true,\"stochastic_sampling\":true}",
+                    &c, &err),
+        RV_OK);
     assert_int_equal(c.spacing, RV_SPACING_BETA);
     assert_true(c.stochastic);
     assert_int_equal(read_config("{\"shift\":3,\"scale_factors\":null}", &c, &err), RV_OK);
@@ -315,7 +335,7 @@ static void reads_configurations(void **state)
 
     static const struct {
         const char *text;
-        rv_status   status;
+        rv_status status;
         const char *field;
     } bad[] = {
         {"{}", RV_UNSUPPORTED, "class"},
@@ -328,7 +348,8 @@ static void reads_configurations(void **state)
         {"{" EULER ",\"scale_factors\":[1]}", RV_UNSUPPORTED, "scale_factors"},
         {"{" EULER ",\"num_train_timesteps\":1}", RV_FORMAT, "num_train_timesteps"},
         {"{" EULER ",\"num_train_timesteps\":10.5}", RV_FORMAT, "num_train_timesteps"},
-        {"{" EULER ",\"use_beta_sigmas\":true,\"use_karras_sigmas\":true}", RV_FORMAT, "use_beta_sigmas"},
+        {"{" EULER ",\"use_beta_sigmas\":true,\"use_karras_sigmas\":true}", RV_FORMAT,
+         "use_beta_sigmas"},
         {"{\"_class_name\":\"UniPCMultistepScheduler\"}", RV_UNSUPPORTED, "prediction_type"},
         {"{" UNIPC ",\"solver_type\":\"midpoint\"}", RV_UNSUPPORTED, "solver_type"},
         {"{" UNIPC ",\"solver_order\":4}", RV_FORMAT, "solver_order"},
@@ -367,15 +388,16 @@ static void names_of_requests(void **state)
     bool stochastic, works;
     assert_string_equal(rv__scheduler_canonical("euler A", &stochastic, &works), "Euler a");
     assert_true(stochastic && works);
-    assert_string_equal(rv__scheduler_canonical("TCDScheduler", &stochastic, &works), "TCDScheduler");
+    assert_string_equal(rv__scheduler_canonical("TCDScheduler", &stochastic, &works),
+                        "TCDScheduler");
     assert_false(works);
     assert_int_equal(rv__scheduler_config_named("TCDScheduler", &model, &c, &err), RV_UNSUPPORTED);
     assert_string_equal(err.code, "unsupportedScheduler");
     assert_non_null(strstr(err.message, "\"LCM\""));
 }
 
-/* The names requests may have and those known here are the same; what works makes a scheduler that needs noise if its
- * name says so, and what does not names one that does. */
+/* The names requests may have and those known here are the same; what works makes a scheduler that
+ * needs noise if its name says so, and what does not names one that does. */
 static void agrees_with_the_request_table(void **state)
 {
     (void)state;
@@ -405,10 +427,16 @@ static void agrees_with_the_request_table(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(sigmas_of_the_models), cmocka_unit_test(spacings),       cmocka_unit_test(toy_trajectories),
-        cmocka_unit_test(straight_flows),       cmocka_unit_test(image_to_image), cmocka_unit_test(refuses_misuse),
-        cmocka_unit_test(reads_configurations), cmocka_unit_test(names_of_requests),
-        cmocka_unit_test(methods_converge),     cmocka_unit_test(noise_keeps_the_distribution),
+        cmocka_unit_test(sigmas_of_the_models),
+        cmocka_unit_test(spacings),
+        cmocka_unit_test(toy_trajectories),
+        cmocka_unit_test(straight_flows),
+        cmocka_unit_test(image_to_image),
+        cmocka_unit_test(refuses_misuse),
+        cmocka_unit_test(reads_configurations),
+        cmocka_unit_test(names_of_requests),
+        cmocka_unit_test(methods_converge),
+        cmocka_unit_test(noise_keeps_the_distribution),
         cmocka_unit_test(agrees_with_the_request_table),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,5 +1,5 @@
-/* Model folders, safetensors and GGUF: what is right opens, what is wrong is refused with a reason, and nothing
- * crashes.  Every file is made here in a temporary folder. */
+/* Model folders, safetensors and GGUF: what is right opens, what is wrong is refused with a reason,
+ * and nothing crashes.  Every file is made here in a temporary folder. */
 #include "engine/gguf_file.h"
 #include "engine/safetensors.h"
 #include "engine/weights.h"
@@ -99,9 +99,10 @@ static int remove_root(void **state)
 }
 
 /* Padded with blanks so that the data is aligned. */
-#define TWO "{\"b\":{\"dtype\":\"F32\",\"shape\":[2,3],\"data_offsets\":[0,24]},"                                     \
-            "\"a\":{\"dtype\":\"BF16\",\"shape\":[4],\"data_offsets\":[24,32]},"                                      \
-            "\"__metadata__\":{\"format\":\"pt\"}}"
+#define TWO                                                                                        \
+    "{\"b\":{\"dtype\":\"F32\",\"shape\":[2,3],\"data_offsets\":[0,24]},"                          \
+    "\"a\":{\"dtype\":\"BF16\",\"shape\":[4],\"data_offsets\":[24,32]},"                           \
+    "\"__metadata__\":{\"format\":\"pt\"}}"
 
 static void reads_safetensors(void **state)
 {
@@ -135,30 +136,39 @@ static void refuses_headers(void **state)
     REFUSED("", 0, "header byte");
     REFUSED("[]", 0, "not a JSON object");
     REFUSED("{\"a\":1}", 0, "expected an object");
-    REFUSED("{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4],\"x\":1}}", 4, "expected an object");
+    REFUSED("{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4],\"x\":1}}", 4,
+            "expected an object");
     REFUSED("{\"\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}", 4, "name is empty");
-    REFUSED("{\"a\\u0001\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}", 4, "control characters");
+    REFUSED("{\"a\\u0001\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}", 4,
+            "control characters");
     REFUSED("{\"a\":{\"dtype\":\"F33\",\"shape\":[1],\"data_offsets\":[0,4]}}", 4, "unknown dtype");
     REFUSED("{\"a\":{\"dtype\":7,\"shape\":[1],\"data_offsets\":[0,4]}}", 4, "dtype is missing");
-    REFUSED("{\"a\":{\"dtype\":\"U8\",\"shape\":{},\"data_offsets\":[0,4]}}", 4, "shape is missing");
+    REFUSED("{\"a\":{\"dtype\":\"U8\",\"shape\":{},\"data_offsets\":[0,4]}}", 4,
+            "shape is missing");
     REFUSED("{\"a\":{\"dtype\":\"U8\",\"shape\":[-1],\"data_offsets\":[0,4]}}", 4, "dimension");
     REFUSED("{\"a\":{\"dtype\":\"U8\",\"shape\":[1.5],\"data_offsets\":[0,4]}}", 4, "dimension");
-    REFUSED("{\"a\":{\"dtype\":\"U8\",\"shape\":[1,1,1,1,1,1,1],\"data_offsets\":[0,1]}}", 1, "too many dimensions");
-    REFUSED("{\"a\":{\"dtype\":\"F32\",\"shape\":[4294967296,4294967296],\"data_offsets\":[0,4]}}", 4, "too large");
-    REFUSED("{\"a\":{\"dtype\":\"F32\",\"shape\":[9223372036854775807,2],\"data_offsets\":[0,4]}}", 4, "too large");
+    REFUSED("{\"a\":{\"dtype\":\"U8\",\"shape\":[1,1,1,1,1,1,1],\"data_offsets\":[0,1]}}", 1,
+            "too many dimensions");
+    REFUSED("{\"a\":{\"dtype\":\"F32\",\"shape\":[4294967296,4294967296],\"data_offsets\":[0,4]}}",
+            4, "too large");
+    REFUSED("{\"a\":{\"dtype\":\"F32\",\"shape\":[9223372036854775807,2],\"data_offsets\":[0,4]}}",
+            4, "too large");
     REFUSED("{\"a\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0]}}", 4, "pair");
     REFUSED("{\"a\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,-4]}}", 4, "pair");
     REFUSED("{\"a\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[4,0]}}", 4, "outside");
     REFUSED("{\"a\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4]}}", 3, "truncated");
-    REFUSED("{\"a\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[18446744073709551612,18446744073709551615]}}", 4,
-            "outside");
+    REFUSED("{\"a\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[18446744073709551612,"
+            "18446744073709551615]}}",
+            4, "outside");
     REFUSED("{\"a\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,3]}}", 4, "not as large");
     REFUSED("{\"a\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4]}}", 5, "1 bytes after");
     REFUSED("{\"a\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[1,5]}}", 5, "hole");
     REFUSED("{\"a\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4]},"
-            "\"b\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[3,7]}}", 7, "overlaps");
+            "\"b\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[3,7]}}",
+            7, "overlaps");
     REFUSED("{\"a\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4]},"
-            "\"a\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[4,8]}}", 8, "twice");
+            "\"a\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[4,8]}}",
+            8, "twice");
     REFUSED("{\"__metadata__\":{\"a\":1}}", 0, "not a text");
     REFUSED("{\"__metadata__\":{},\"__metadata__\":{}}", 0, "not one object");
     REFUSED("{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}   ", 4, "aligned");
@@ -224,7 +234,8 @@ static void make_model(void)
     put_one("m/text/model-00001-of-00002.safetensors", "x");
     put_one("m/text/model-00002-of-00002.safetensors", "y");
     put_text("m/text/model.safetensors.index.json",
-             "{\"weight_map\":{\"y\":\"model-00002-of-00002.safetensors\",\"x\":\"model-00001-of-00002.safetensors\"}}");
+             "{\"weight_map\":{\"y\":\"model-00002-of-00002.safetensors\",\"x\":\"model-00001-of-"
+             "00002.safetensors\"}}");
 }
 
 static void reads_folder(void **state)
@@ -267,7 +278,8 @@ static void follows_links_of_caches(void **state)
     make_model();
     mkdir(at("blobs"), 0700);
     assert_int_equal(rename(at("m/vae/diffusion_pytorch_model.safetensors"), at("blobs/123")), 0);
-    assert_int_equal(symlink("../../blobs/123", at("m/vae/diffusion_pytorch_model.safetensors")), 0);
+    assert_int_equal(symlink("../../blobs/123", at("m/vae/diffusion_pytorch_model.safetensors")),
+                     0);
     rv__weights *w;
     rv_error err;
     assert_int_equal(open_model("m", &w, &err), RV_OK);
@@ -290,17 +302,21 @@ static void refuses_indexes(void **state)
     (void)state;
     make_model();
     put_one("m/outside.safetensors", "z");
-    check_index("{\"weight_map\":{\"z\":\"../outside.safetensors\"}}", RV_FORMAT, "not the name of a shard");
+    check_index("{\"weight_map\":{\"z\":\"../outside.safetensors\"}}", RV_FORMAT,
+                "not the name of a shard");
     check_index("{\"weight_map\":{\"z\":\"/etc/passwd\"}}", RV_FORMAT, "not the name of a shard");
     check_index("{\"weight_map\":{\"z\":\"..\"}}", RV_FORMAT, "not the name of a shard");
     check_index("{\"weight_map\":{\"z\":\"\"}}", RV_FORMAT, "not the name of a shard");
     check_index("{\"weight_map\":{\"z\":7}}", RV_FORMAT, "expected file names");
     check_index("{\"weight_map\":[]}", RV_FORMAT, "no weight_map");
     check_index("{\"weight_map\":", RV_FORMAT, "byte");
-    check_index("{\"weight_map\":{\"z\":\"absent.safetensors\"}}", RV_NOT_FOUND, "absent.safetensors");
-    check_index("{\"weight_map\":{\"z\":\"model-00001-of-00002.safetensors\"}}", RV_FORMAT, "is not in");
+    check_index("{\"weight_map\":{\"z\":\"absent.safetensors\"}}", RV_NOT_FOUND,
+                "absent.safetensors");
+    check_index("{\"weight_map\":{\"z\":\"model-00001-of-00002.safetensors\"}}", RV_FORMAT,
+                "is not in");
     check_index("{\"weight_map\":{\"x\":\"model-00001-of-00002.safetensors\","
-                "\"x\":\"model-00001-of-00002.safetensors\"}}", RV_FORMAT, "occurs twice");
+                "\"x\":\"model-00001-of-00002.safetensors\"}}",
+                RV_FORMAT, "occurs twice");
 }
 
 static void refuses_folders(void **state)
@@ -333,7 +349,8 @@ static void refuses_folders(void **state)
     assert_int_equal(open_model("two", &w, &err), RV_FORMAT);
     put("two/vae/model.safetensors", "junk", 4);
     assert_int_equal(open_model("two", &w, &err), RV_FORMAT);
-    assert_int_equal(symlink(".", at("two/vae/again")), 0); /* parts are one level deep: no loop to walk into */
+    assert_int_equal(symlink(".", at("two/vae/again")),
+                     0); /* parts are one level deep: no loop to walk into */
     assert_int_equal(mkfifo(at("two/vae/config.json"), 0600), 0);
     assert_int_equal(open_model("two", &w, &err), RV_FORMAT);
 }
@@ -341,7 +358,7 @@ static void refuses_folders(void **state)
 /* ---- GGUF ---- */
 
 static unsigned char image[4096];
-static size_t        image_len;
+static size_t image_len;
 
 static void number(uint64_t v, int bytes)
 {
@@ -541,8 +558,8 @@ static void reads_gguf(void **state)
     size_t n;
     assert_string_equal(rv__weights_file(w, "vae/config.json", &n), "{}");
     assert_int_equal(n, 2);
-    const rv__tensor *t =
-        rv__weights_find(w, "vae", "a.name.that.is.longer.than.sixty.three.bytes.and.so.has.to.stand.elsewhere");
+    const rv__tensor *t = rv__weights_find(
+        w, "vae", "a.name.that.is.longer.than.sixty.three.bytes.and.so.has.to.stand.elsewhere");
     assert_non_null(t);
     assert_int_equal(t->shape[0], 2);
     assert_int_equal(t->shape[1], 4);
@@ -601,9 +618,10 @@ int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, make_root, remove_root)
     const struct CMUnitTest tests[] = {
-        T(reads_safetensors), T(refuses_headers),         T(refuses_lengths), T(refuses_odd_files),
-        T(reads_folder),      T(follows_links_of_caches), T(refuses_indexes), T(refuses_folders),
-        T(refuses_gguf),      T(reads_gguf),              T(refuses_truncated_gguf), T(survives_no_memory),
+        T(reads_safetensors), T(refuses_headers),        T(refuses_lengths),
+        T(refuses_odd_files), T(reads_folder),           T(follows_links_of_caches),
+        T(refuses_indexes),   T(refuses_folders),        T(refuses_gguf),
+        T(reads_gguf),        T(refuses_truncated_gguf), T(survives_no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

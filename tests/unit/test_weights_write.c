@@ -1,4 +1,5 @@
-/* Models written as one GGUF file: what comes back is what went in, smaller where that is allowed and only there. */
+/* Models written as one GGUF file: what comes back is what went in, smaller where that is allowed
+ * and only there. */
 #include "engine/weights_write.h"
 
 #include <ftw.h>
@@ -26,9 +27,9 @@ static char *at(const char *path)
 
 /* ---- a safetensors file being made ---- */
 
-static char          header[8192];
+static char header[8192];
 static unsigned char body[1 << 20];
-static size_t        body_len;
+static size_t body_len;
 
 static void begin(void)
 {
@@ -36,10 +37,12 @@ static void begin(void)
     body_len = 0;
 }
 
-static void add(const char *name, const char *dtype, const char *shape, const void *data, size_t len)
+static void add(const char *name, const char *dtype, const char *shape, const void *data,
+                size_t len)
 {
     size_t n = strlen(header);
-    snprintf(header + n, sizeof header - n, "%s\"%s\":{\"dtype\":\"%s\",\"shape\":%s,\"data_offsets\":[%zu,%zu]}",
+    snprintf(header + n, sizeof header - n,
+             "%s\"%s\":{\"dtype\":\"%s\",\"shape\":%s,\"data_offsets\":[%zu,%zu]}",
              n > 1 ? "," : "", name, dtype, shape, body_len, body_len + len);
     memcpy(body + body_len, data, len);
     body_len += len;
@@ -61,7 +64,8 @@ static void end(const char *path)
 
 static float wave[64 * 256]; /* values that no small type holds exactly */
 
-#define LONG_NAME "double_stream_blocks.15.block.ff_i.shared_experts.w1.with.a.very.long.name.weight"
+#define LONG_NAME                                                                                  \
+    "double_stream_blocks.15.block.ff_i.shared_experts.w1.with.a.very.long.name.weight"
 
 static void make_model(void)
 {
@@ -100,7 +104,8 @@ static void make_model(void)
     end("m/vae/model.safetensors");
 }
 
-static void no_note(void *user, const char *part, const rv__tensor *t, enum ggml_type to, size_t bytes)
+static void no_note(void *user, const char *part, const rv__tensor *t, enum ggml_type to,
+                    size_t bytes)
 {
 }
 
@@ -139,9 +144,9 @@ static void quantises_only_what_it_may(void **state)
     rv_error err = {0};
     static const struct {
         const char *name;
-        double      by;
-    } types[] = {{"q8_0", 0.001}, {"q6_k", 0.004}, {"Q5_K", 0.008}, {"q4_K", 0.016}, {"q4_0", 0.02}, {"bf16", 5e-4},
-                 {"f16", 1e-4}};
+        double by;
+    } types[] = {{"q8_0", 0.001}, {"q6_k", 0.004}, {"Q5_K", 0.008}, {"q4_K", 0.016},
+                 {"q4_0", 0.02},  {"bf16", 5e-4},  {"f16", 1e-4}};
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
         enum ggml_type type = rv__weights_type(types[i].name);
         assert_int_not_equal(type, GGML_TYPE_COUNT);
@@ -166,10 +171,12 @@ static void quantises_only_what_it_may(void **state)
         assert_true(((const float *)t->data)[0] == 1.0078125f);
         tensor(w, "wide", GGML_TYPE_BF16);
         assert_null(rv__weights_find(w, "text_encoder_4", "lm_head.weight"));
-        assert_int_equal(rv__weights_find(w, "text_encoder_4", "model.embed_tokens.weight")->type, GGML_TYPE_F32);
+        assert_int_equal(rv__weights_find(w, "text_encoder_4", "model.embed_tokens.weight")->type,
+                         GGML_TYPE_F32);
         assert_int_equal(rv__weights_find(w, "vae", "conv.weight")->type, GGML_TYPE_F32);
         size_t len;
-        assert_string_equal(rv__weights_file(w, "transformer/config.json", &len), "{\"patch_size\":2}");
+        assert_string_equal(rv__weights_file(w, "transformer/config.json", &len),
+                            "{\"patch_size\":2}");
         assert_string_equal(rv__weights_file(w, "empty.txt", &len), "");
         rv__weights_close(w);
     }
@@ -185,8 +192,10 @@ static void is_deterministic(void **state)
     assert_int_equal(write_model("b.gguf", GGML_TYPE_Q4_K, 7, &err), RV_OK);
     rv__weights *w;
     assert_int_equal(rv__weights_open(at("a.gguf"), &w, &err), RV_OK);
-    assert_int_equal(rv__weights_write(w, at("c.gguf"), GGML_TYPE_Q4_K, 0, no_note, NULL, &err), RV_OK);
-    assert_int_equal(rv__weights_write(w, at("a.gguf"), GGML_TYPE_F32, 0, no_note, NULL, &err), RV_OK);
+    assert_int_equal(rv__weights_write(w, at("c.gguf"), GGML_TYPE_Q4_K, 0, no_note, NULL, &err),
+                     RV_OK);
+    assert_int_equal(rv__weights_write(w, at("a.gguf"), GGML_TYPE_F32, 0, no_note, NULL, &err),
+                     RV_OK);
     rv__weights_close(w);
     struct stat b, c;
     assert_int_equal(stat(at("b.gguf"), &b), 0);
@@ -223,7 +232,8 @@ static void leaves_nothing_behind(void **state)
     assert_int_equal(write_model("absent/out.gguf", GGML_TYPE_BF16, 2, &err), RV_IO);
     assert_int_equal(write_model("out.gguf", GGML_TYPE_COUNT, 2, &err), RV_UNSUPPORTED);
     char command[600];
-    snprintf(command, sizeof command, "test $(ls %s | wc -l) = 2", root); /* m and out.gguf, nothing temporary */
+    snprintf(command, sizeof command, "test $(ls %s | wc -l) = 2",
+             root); /* m and out.gguf, nothing temporary */
     assert_int_equal(system(command), 0);
 }
 
@@ -249,6 +259,7 @@ static int remove_root(void **state)
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, make_root, remove_root)
-    const struct CMUnitTest tests[] = {T(quantises_only_what_it_may), T(is_deterministic), T(leaves_nothing_behind)};
+    const struct CMUnitTest tests[] = {T(quantises_only_what_it_may), T(is_deterministic),
+                                       T(leaves_nothing_behind)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
