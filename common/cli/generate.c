@@ -171,18 +171,11 @@ static int choose_model(request *q)
     bool is_path = m && (strchr(m, '.') || strchr(m, '/')) && access(m, R_OK) == 0;
     if (is_path && set(q, "model", m) >= 0)
         return 1;
-    rv_error err;
-    if (rv__context_models(q->r, &err) != RV_OK)
-        return rv__cli_fail("models", err.message);
-    size_t n = rv__models_count(q->r->models);
-    if (is_path && n)
-        q->values[MODEL] = rv__models_at(q->r->models, n - 1)->id;
-    for (size_t i = 0; !m && i < n; i++) {
-        const rv__model *model = rv__models_at(q->r->models, i);
-        if (!q->values[MODEL] || rv__json_get_bool(model->card, "default", false))
-            q->values[MODEL] = model->id;
-    }
-    return q->values[MODEL] ? 0 : rv__cli_fail("models", "no model card was found; name a folder with --models");
+    if (m && !is_path)
+        return 0;
+    const rv__model *model = rv__context_default_model(q->r);
+    q->values[MODEL] = model ? model->id : NULL;
+    return model ? 0 : rv__cli_fail("models", "no model card was found; name a folder with --models");
 }
 
 /* ---- the request ---- */

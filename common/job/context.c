@@ -95,6 +95,9 @@ void rv_close(rv *r)
     rv__store_close(r->store);
     rv__models_free(r->models);
     rv__setup_free(&r->setup);
+    for (size_t i = 0; i < r->model_count; i++)
+        rv__free(r->model_paths[i]);
+    rv__free(r->model_paths);
     r->store = NULL;
     r->models = NULL;
     if (r->fd >= 0)
@@ -104,16 +107,52 @@ void rv_close(rv *r)
     rv__context_unref(r);
 }
 
-static rv_status add_models(rv *r, const char *name, const char *path, rv_error *err)
+/* Models named one by one come after the folders' cards: they use those as a pattern and replace them. */
+static rv_status add_named_models(rv *r, rv_error *err)
+{
+    rv_status s = RV_OK;
+    for (size_t i = 0; i < r->model_count && s == RV_OK; i++)
+        s = rv__models_add(r->models, r->model_paths[i], err);
+    return s;
+}
+
+static rv_status remember_model(rv *r, const char *path, rv_error *err)
+{
+    char **longer = rv__realloc(r->model_paths, (r->model_count + 1) * sizeof *longer);
+    if (longer)
+        r->model_paths = longer;
+    char *copy = longer ? rv__strdup(path) : NULL;
+    if (!copy)
+        return rv__fail(err, RV_MEMORY, "out of memory");
+    r->model_paths[r->model_count++] = copy;
+    return RV_OK;
+}
+
+static rv_status make_models(rv *r, rv_error *err)
 {
     if (!r->models)
         r->models = rv__models_new();
-    if (!r->models)
-        return rv__fail(err, RV_MEMORY, "out of memory");
-    rv_status s = rv__models_add(r->models, path, err);
-    if (s == RV_OK && strcmp(name, "models") == 0)
-        r->models_loaded = true; /* instead of the installed cards */
-    return s;
+    return r->models ? RV_OK : rv__fail(err, RV_MEMORY, "out of memory");
+}
+
+static rv_status add_folder(rv *r, const char *path, rv_error *err)
+{
+    rv_status s = make_models(r, err);
+    if (s == RV_OK)
+        s = rv__models_add(r->models, path, err);
+    r->models_given |= s == RV_OK;
+    return s == RV_OK && r->models_ready ? add_named_models(r, err) : s;
+}
+
+/* What is wrong with a model is said now, although it is added after the folders. */
+static rv_status add_model(rv *r, const char *path, rv_error *err)
+{
+    rv__models *trial = rv__models_new();
+    rv_status s = trial ? rv__models_add(trial, path, err) : rv__fail(err, RV_MEMORY, "out of memory");
+    rv__models_free(trial);
+    if (s == RV_OK)
+        s = remember_model(r, path, err);
+    return s == RV_OK && r->models_ready ? rv__models_add(r->models, path, err) : s;
 }
 
 rv_status rv_set(rv *r, const char *name, const char *value, rv_error *err)
@@ -123,28 +162,29 @@ rv_status rv_set(rv *r, const char *name, const char *value, rv_error *err)
         return rv__fail(err, RV_MISUSE, "a setting needs a name and a value");
     if (r->pid)
         return rv__fail(err, RV_MISUSE, "settings cannot change after the first submit");
-    if (strcmp(name, "models") == 0 || strcmp(name, "model") == 0)
-        return add_models(r, name, value, err);
+    if (strcmp(name, "models") == 0)
+        return add_folder(r, value, err);
+    if (strcmp(name, "model") == 0)
+        return add_model(r, value, err);
     return rv__setup_set(&r->setup, name, value, err);
 }
 
 rv_status rv__context_models(rv *r, rv_error *err)
 {
-    if (!r->models)
-        r->models = rv__models_new();
-    if (!r->models)
-        return rv__fail(err, RV_MEMORY, "out of memory");
-    if (!r->models_loaded && access(RV_MODELS_DIR, R_OK) == 0) {
-        rv_error why;
-        if (rv__models_add(r->models, RV_MODELS_DIR, &why) != RV_OK)
-            rv__context_log(r, RV_LOG_ERROR, "models: %s", why.message);
-    }
-    r->models_loaded = true;
-    if (r->setup.serve) {
+    rv_error why;
+    if (r->models_ready)
+        return RV_OK;
+    rv_status s = make_models(r, err);
+    if (s != RV_OK)
+        return s;
+    bool use_installed = !r->models_given && access(RV_MODELS_DIR, R_OK) == 0;
+    if (use_installed && rv__models_add(r->models, RV_MODELS_DIR, &why) != RV_OK)
+        rv__context_log(r, RV_LOG_ERROR, "models: %s", why.message);
+    if (add_named_models(r, &why) != RV_OK)
+        rv__context_log(r, RV_LOG_ERROR, "models: %s", why.message);
+    if (r->setup.serve)
         rv__models_keep(r->models, r->setup.serve);
-        rv__free(r->setup.serve);
-        r->setup.serve = NULL; /* cards are read once, so they are sorted out once */
-    }
+    r->models_ready = true;
     return RV_OK;
 }
 
@@ -160,12 +200,22 @@ rv_status rv__context_preload(rv *r, rv_error *err)
     rv_status s = rv__context_models(r, err);
     if (s != RV_OK)
         return s;
-    if (!rv__models_count(r->models))
+    r->preload = rv__context_default_model(r);
+    if (!r->preload)
         return rv__fail(err, RV_NOT_FOUND, "there is no model to load");
-    r->preload = rv__models_at(r->models, rv__models_count(r->models) - 1);
     r->pid = getpid();
     r->owner = pthread_self();
     return rv__workers_start(r, err);
+}
+
+const rv__model *rv__context_default_model(rv *r)
+{
+    if (rv__context_models(r, NULL) != RV_OK || !rv__models_count(r->models))
+        return NULL;
+    if (r->model_count)
+        return rv__models_at(r->models, rv__models_count(r->models) - 1);
+    const rv__model *named = rv__models_find(r->models, "default");
+    return named ? named : rv__models_at(r->models, 0);
 }
 
 const char *rv__context_executor(const rv *r)

@@ -35,10 +35,14 @@ struct rv {
     /* Owner thread. */
     rv__setup   setup;
     rv__models  *models;
+    char       **model_paths; /* what `model` named; they win over cards of the folders, whatever came first */
+    size_t       model_count;
     rv__store   *store;
     rv_job      *live; /* jobs whose END was not delivered yet */
     size_t       live_count;
-    bool         closed, models_loaded;
+    bool         closed;
+    bool         models_given; /* by `models`: the installed ones are not read */
+    bool         models_ready; /* all is read; later settings are added at once */
     int          depth; /* callbacks that run right now */
     pid_t        pid;   /* of the process that submitted first; 0 before */
     pthread_t    owner; /* valid when pid is not 0 */
@@ -122,6 +126,9 @@ rv_status   rv__context_preload(rv *r, rv_error *err);
 const char *rv__context_executor(const rv *r); /* its name */
 bool        rv__context_is_loaded(const rv *r);
 size_t      rv__context_model_count(const rv *r);
+/* The model to use when nobody names one: the last one named by `model`, else the alias "default", else the first.
+ * NULL when there is none (or no memory). */
+const rv__model *rv__context_default_model(rv *r);
 rv_status   rv__context_store(rv *r, rv_error *err);  /* fills r->store where results_dir is set */
 
 /* workers.c: worker threads.  Begin is called with the lock not held; returns RV_OK, RV_MEMORY or the executor's error. */

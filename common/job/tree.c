@@ -11,7 +11,7 @@ void rv__tree_models(rv *r)
 {
     char path[4096];
     ssize_t n = readlink("/proc/self/exe", path, sizeof path - 1);
-    if (r->models_loaded || n <= 0 || access(RV_MODELS_DIR, R_OK) == 0)
+    if (r->models_given || n <= 0 || access(RV_MODELS_DIR, R_OK) == 0)
         return;
     path[n] = '\0';
     char *slash = strrchr(path, '/');

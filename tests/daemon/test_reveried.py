@@ -8,7 +8,7 @@ import stat
 import subprocess
 import time
 
-from reveried import CARDS, REVERIE, REVERIED, SLOW, Daemon, DaemonTest, events, task, wait_until
+from reveried import CARDS, REVERIE, REVERIED, SLOW, SOURCE, Daemon, DaemonTest, events, task, wait_until
 
 
 class Answers(DaemonTest):
@@ -359,6 +359,50 @@ class Manager(DaemonTest):
         self.assertTrue(os.path.exists(self.daemon.socket))  # the manager's, not ours
         listener.close()
         notify.close()
+
+
+class Engine(DaemonTest):
+    """The built-in engine with the tiny model."""
+
+    def setUp(self):
+        super().setUp()
+        self.model = os.path.join(SOURCE, "tests/golden/tiny-hidream")
+        self.daemon.options = ("--model", self.model, "--preload")
+        self.daemon.executor = "auto"
+        self.daemon.start()
+
+    def picture(self, name, *more):
+        output = os.path.join(self.folder, name)
+        return output, subprocess.Popen([REVERIE, "generate", "a red house", "-o", output, "--models", CARDS, "--model",
+                                         self.model, "--width", "128", "--height", "128", "--seed", "1", *more],
+                                        stdout=subprocess.DEVNULL,
+                                        stderr=subprocess.PIPE, text=True)
+
+    def test_same_picture_here_and_there(self):
+        wait_until(lambda: self.daemon.health()["engine"]["loaded"], what="the loaded model")
+        files = []
+        for where in ([], ["--daemon", "unix:" + self.daemon.socket]):
+            output, p = self.picture("p%d.png" % len(where), "--steps", "2", *where)
+            stderr = p.communicate(timeout=120 * SLOW)[1]
+            self.assertEqual(p.returncode, 0, stderr)
+            with open(output, "rb") as f:
+                files.append(f.read())
+        self.assertEqual(*files)
+
+    def test_client_leaves_a_long_task(self):
+        _, p = self.picture("p.png", "--steps", "1000", "--daemon", "unix:" + self.daemon.socket)
+        self.assertIn("step 1/1000", p.stderr.readline())
+        p.kill()
+        p.communicate()
+        wait_until(lambda: self.daemon.live() == 0, what="the end of the task")
+        self.assertEqual(self.daemon.health()["tasks"]["stopped"], 1)
+
+    def test_priority_and_environment(self):
+        pid = self.daemon.process.pid
+        with open(f"/proc/{pid}/stat") as f:
+            self.assertEqual(f.read().rsplit(")", 1)[1].split()[16], "10")
+        with open(f"/proc/{pid}/environ") as f:
+            self.assertIn("OMP_WAIT_POLICY=passive", f.read().split("\0"))
 
 
 class CommandLine(DaemonTest):
