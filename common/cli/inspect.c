@@ -11,6 +11,22 @@
 #include "engine/safetensors.h"
 #include "engine/scheduler.h"
 
+/* Texts from a file on a terminal: control characters would be obeyed there. */
+static void print_text(const char *text, size_t len)
+{
+    for (size_t i = 0; i < len && i < 200; i++)
+        putchar((unsigned char)text[i] < 0x20 || text[i] == 0x7f ? '?' : text[i]);
+}
+
+static void print_pair(const char *key, const char *text, size_t len)
+{
+    fputs("  ", stdout);
+    print_text(key, strlen(key));
+    fputs(": ", stdout);
+    print_text(text, len);
+    putchar('\n');
+}
+
 /* ---- sums ---- */
 
 #define MAX_TYPES 16
@@ -224,7 +240,7 @@ static int inspect_safetensors(const char *path, bool tensors, rv_error *err)
     }
     for (const rv__value *v = rv__json_first(rv__safetensors_metadata(file)); v;
          v = rv__json_next(v))
-        printf("  %s: %.200s\n", rv__json_key(v), rv__json_string(v));
+        print_pair(rv__json_key(v), rv__json_string(v), strlen(rv__json_string(v)));
     if (names)
         print_file(names, count, &s);
     rv__free(names);
@@ -241,7 +257,7 @@ static int inspect_gguf(const char *path, bool tensors, rv_error *err)
     size_t len, count;
     printf("%s: a GGUF file that does not hold a whole model\n", path);
     if (rv__gguf_text(file, "general.architecture", &text, &len))
-        printf("  architecture: %.*s\n", len < 100 ? (int)len : 100, text);
+        print_pair("architecture", text, len);
     const rv__tensor *list = rv__gguf_tensors(file, &count);
     const char **names = rv__calloc(count, sizeof *names);
     sum s = {0};
