@@ -1,5 +1,6 @@
-/* `reverie generate`: one prompt, one or more picture files.  Options become a request like any client's, so the
- * same checks and the same messages apply; Ctrl-C cancels the task and ends cleanly. */
+/* `reverie generate`: one prompt, one or more picture files.  Options become a request like any
+ * client's, so the same checks and the same messages apply; Ctrl-C cancels the task and ends
+ * cleanly. */
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -21,7 +22,8 @@
 
 static const char usage_text[] =
     "usage: reverie generate PROMPT [options]\n"
-    "  -o, --output FILE   where the picture goes: .png .jpg .webp (default reverie-SEED.png; several: FILE-1.png …)\n"
+    "  -o, --output FILE   where the picture goes: .png .jpg .webp (default reverie-SEED.png; "
+    "several: FILE-1.png …)\n"
     "  --model M           model id, alias, card, weights folder or GGUF file\n"
     "  --seed N --steps N --width W --height H --cfg X --number N\n"
     "  --negative TEXT     what should not be in the picture\n"
@@ -39,7 +41,7 @@ enum { OPT_FORMAT = 256, OPT_QUALITY, OPT_HELP, OPT_STUB, OPT_SETTING = 300, OPT
 /* Options that are members of the request: numbers go in as they are written, texts as strings. */
 static const struct {
     const char *option, *name;
-    bool        is_text;
+    bool is_text;
 } fields[] = {{"model", "model", true},           {"seed", "seed", false},
               {"steps", "steps", false},          {"width", "width", false},
               {"height", "height", false},        {"cfg", "CFGScale", false},
@@ -50,40 +52,39 @@ static const char *const setting_names[] = {"daemon", "models", "threads"};
 
 enum { FIELDS = sizeof fields / sizeof *fields, MODEL = 0 };
 
-static const struct option options[] = {
-    {"output", required_argument, NULL, 'o'},
-    {"format", required_argument, NULL, OPT_FORMAT},
-    {"quality", required_argument, NULL, OPT_QUALITY},
-    {"stub", no_argument, NULL, OPT_STUB},
-    {"help", no_argument, NULL, OPT_HELP},
-    {"daemon", required_argument, NULL, OPT_SETTING},
-    {"remote", required_argument, NULL, OPT_SETTING},
-    {"models", required_argument, NULL, OPT_SETTING + 1},
-    {"threads", required_argument, NULL, OPT_SETTING + 2},
-    {"model", required_argument, NULL, OPT_FIELD + MODEL},
-    {"seed", required_argument, NULL, OPT_FIELD + 1},
-    {"steps", required_argument, NULL, OPT_FIELD + 2},
-    {"width", required_argument, NULL, OPT_FIELD + 3},
-    {"height", required_argument, NULL, OPT_FIELD + 4},
-    {"cfg", required_argument, NULL, OPT_FIELD + 5},
-    {"number", required_argument, NULL, OPT_FIELD + 6},
-    {"negative", required_argument, NULL, OPT_FIELD + 7},
-    {"scheduler", required_argument, NULL, OPT_FIELD + 8},
-    {0}};
+static const struct option options[] = {{"output", required_argument, NULL, 'o'},
+                                        {"format", required_argument, NULL, OPT_FORMAT},
+                                        {"quality", required_argument, NULL, OPT_QUALITY},
+                                        {"stub", no_argument, NULL, OPT_STUB},
+                                        {"help", no_argument, NULL, OPT_HELP},
+                                        {"daemon", required_argument, NULL, OPT_SETTING},
+                                        {"remote", required_argument, NULL, OPT_SETTING},
+                                        {"models", required_argument, NULL, OPT_SETTING + 1},
+                                        {"threads", required_argument, NULL, OPT_SETTING + 2},
+                                        {"model", required_argument, NULL, OPT_FIELD + MODEL},
+                                        {"seed", required_argument, NULL, OPT_FIELD + 1},
+                                        {"steps", required_argument, NULL, OPT_FIELD + 2},
+                                        {"width", required_argument, NULL, OPT_FIELD + 3},
+                                        {"height", required_argument, NULL, OPT_FIELD + 4},
+                                        {"cfg", required_argument, NULL, OPT_FIELD + 5},
+                                        {"number", required_argument, NULL, OPT_FIELD + 6},
+                                        {"negative", required_argument, NULL, OPT_FIELD + 7},
+                                        {"scheduler", required_argument, NULL, OPT_FIELD + 8},
+                                        {0}};
 
 typedef struct request {
-    rv              *r;
-    const char      *prompt, *output;
-    const char      *values[FIELDS];
+    rv *r;
+    const char *prompt, *output;
+    const char *values[FIELDS];
     rv__image_format format;
-    int              quality;
-    rv__progress     progress;
-    int              saved;
-    bool             broken; /* a file could not be written */
+    int quality;
+    rv__progress progress;
+    int saved;
+    bool broken; /* a file could not be written */
 } request;
 
 static volatile sig_atomic_t interrupts;
-static int                   wake_pipe[2] = {-1, -1};
+static int wake_pipe[2] = {-1, -1};
 
 static void on_signal(int sig)
 {
@@ -109,7 +110,8 @@ static int read_quality(request *q, const char *text)
     long n = strtol(text, &end, 10);
     if (*end || end == text || n < 20 || n > 99)
         return rv__cli_fail("--quality", n < 20 ? "must be from 20 to 99 (nearest: 20)"
-                                                : "must be from 20 to 99 (nearest: 99)") + 1;
+                                                : "must be from 20 to 99 (nearest: 99)") +
+               1;
     q->quality = (int)n;
     return -1;
 }
@@ -175,13 +177,14 @@ static int choose_model(request *q)
         return 0;
     const rv__model *model = rv__context_default_model(q->r);
     q->values[MODEL] = model ? model->id : NULL;
-    return model ? 0 : rv__cli_fail("models", "no model card was found; name a folder with --models");
+    return model ? 0
+                 : rv__cli_fail("models", "no model card was found; name a folder with --models");
 }
 
 /* ---- the request ---- */
 
-/* A number goes in as written, so that its digits are exact; anything else becomes a string, which the check refuses
- * with the right words. */
+/* A number goes in as written, so that its digits are exact; anything else becomes a string, which
+ * the check refuses with the right words. */
 static bool is_number(const char *text)
 {
     rv__value *v = rv__json_parse(text, strlen(text), NULL);
@@ -197,7 +200,8 @@ static char *request_json(const request *q)
         return NULL;
     rv__buf b;
     rv__buf_init(&b, 16 << 20);
-    rv__buf_addf(&b, "[{\"taskType\":\"imageInference\",\"taskUUID\":\"%s\",\"positivePrompt\":", uuid);
+    rv__buf_addf(&b,
+                 "[{\"taskType\":\"imageInference\",\"taskUUID\":\"%s\",\"positivePrompt\":", uuid);
     rv__json_write_string(&b, q->prompt);
     for (int i = 0; i < FIELDS; i++) {
         if (!q->values[i])
@@ -267,8 +271,8 @@ static void save(request *q, const rv_job *job, size_t index)
         rv__cli_fail("", err.message);
         q->broken = true;
     } else if (!to_stdout) {
-        printf("%s  %dx%d  seed %llu  %.1f s\n", name, info.width, info.height, (unsigned long long)info.seed,
-               rv__progress_seconds(&q->progress));
+        printf("%s  %dx%d  seed %llu  %.1f s\n", name, info.width, info.height,
+               (unsigned long long)info.seed, rv__progress_seconds(&q->progress));
         fflush(stdout);
     }
     rv__free(name);
@@ -308,7 +312,8 @@ static int conclude(const request *q, const rv_job *job)
     const rv_error *err = rv_job_error(job);
     if (interrupts)
         return rv__cli_fail("", "cancelled") + 129;
-    return rv__cli_fail(err && *err->parameter ? err->parameter : "", err ? err->message : "the task did not end");
+    return rv__cli_fail(err && *err->parameter ? err->parameter : "",
+                        err ? err->message : "the task did not end");
 }
 
 static int run(request *q)

@@ -1,4 +1,5 @@
-/* Draws progress.  Only standard error is written to, so that a picture may go to standard output. */
+/* Draws progress.  Only standard error is written to, so that a picture may go to standard output.
+ */
 #include "progress.h"
 
 #include <stdio.h>
@@ -38,7 +39,8 @@ void rv__progress_step(rv__progress *p, size_t index, size_t count, int step, in
     for (int i = 0; i < WIDTH; i++)
         bar[i] = i < done ? '#' : '.';
     bar[WIDTH] = '\0';
-    fprintf(stderr, "\r%s[%s] step %d/%d  %.1f s\033[K", picture, bar, step, steps, rv__progress_seconds(p));
+    fprintf(stderr, "\r%s[%s] step %d/%d  %.1f s\033[K", picture, bar, step, steps,
+            rv__progress_seconds(p));
     fflush(stderr);
     p->is_shown = true;
 }

@@ -13,10 +13,10 @@ static int version(int argc, char **argv)
 }
 
 static const struct {
-    const char     *name;
+    const char *name;
     rv__command_fn *run;
-    const char     *help;
-    bool            computes; /* runs the engine */
+    const char *help;
+    bool computes; /* runs the engine */
 } commands[] = {
     {"check", rv__command_check, "tell what is wrong with a request"},
     {"generate", rv__command_generate, "turn a prompt into a picture", true},

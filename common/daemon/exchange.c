@@ -1,5 +1,5 @@
-/* One request from its first line to its end.  The task of a client that leaves is cancelled at once; nothing of a
- * request (prompt, picture, URL) is ever logged. */
+/* One request from its first line to its end.  The task of a client that leaves is cancelled at
+ * once; nothing of a request (prompt, picture, URL) is ever logged. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,7 +12,8 @@ enum { PREFIX_MAX = 1024 };
 static rv__exchange *exchange_new(rv__server *s, struct MHD_Connection *c)
 {
     rv__exchange *e = rv__calloc(1, sizeof *e);
-    const union MHD_ConnectionInfo *info = MHD_get_connection_info(c, MHD_CONNECTION_INFO_CONNECTION_FD);
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(c, MHD_CONNECTION_INFO_CONNECTION_FD);
     if (!e || !info) {
         rv__free(e);
         return NULL;
@@ -71,9 +72,10 @@ static void log_task(const rv_job *job, const rv__timing *t, const char *state, 
     int64_t queued = (t->started_ms ? t->started_ms : now) - t->queued_ms;
     int64_t ran = t->started_ms ? now - t->started_ms : 0;
     const rv__model *model = rv__task_model(job->task);
-    fprintf(stderr, "reveried: task=%s model=%s state=%s code=%s pictures=%zu queue_ms=%lld run_ms=%lld\n",
-            rv__task_uuid(job->task), model ? model->id : "-", state, code, rv_job_images(job), (long long)queued,
-            (long long)ran);
+    fprintf(stderr,
+            "reveried: task=%s model=%s state=%s code=%s pictures=%zu queue_ms=%lld run_ms=%lld\n",
+            rv__task_uuid(job->task), model ? model->id : "-", state, code, rv_job_images(job),
+            (long long)queued, (long long)ran);
 }
 
 static void log_end(rv__server *s, const rv_job *job, rv__timing *t)
@@ -84,7 +86,11 @@ static void log_end(rv__server *s, const rv_job *job, rv__timing *t)
     s->tasks_failed += state == RV_FAILED;
     s->tasks_stopped += state == RV_STOPPED;
     t->ended = true;
-    log_task(job, t, state == RV_DONE ? "done" : state == RV_FAILED ? "failed" : "stopped", err ? err->code : "-");
+    log_task(job, t,
+             state == RV_DONE     ? "done"
+             : state == RV_FAILED ? "failed"
+                                  : "stopped",
+             err ? err->code : "-");
 }
 
 /* ---- the call ---- */
@@ -126,7 +132,8 @@ static enum MHD_Result answer_reply(rv__exchange *e)
 {
     const rv_reply *reply = rv_call_reply(e->call);
     e->is_answered = true;
-    return rv__respond_json(e->connection, reply->http_status, reply->body, reply->len, reply->retry_after_ms);
+    return rv__respond_json(e->connection, reply->http_status, reply->body, reply->len,
+                            reply->retry_after_ms);
 }
 
 static enum MHD_Result refuse(rv__exchange *e, int status, const char *code, const char *message)
@@ -142,11 +149,15 @@ static enum MHD_Result begin(rv__exchange *e)
         return refuse(e, 413, "maxRequestSize", "the request body has more than 64 MiB");
     if (e->server->stopping)
         return refuse(e, 503, "serviceUnavailable", "the engine process is stopping");
-    const char *prefix = MHD_lookup_connection_value(e->connection, MHD_HEADER_KIND, "Reverie-Results-URL");
+    const char *prefix =
+        MHD_lookup_connection_value(e->connection, MHD_HEADER_KIND, "Reverie-Results-URL");
     if (prefix && !is_prefix(prefix))
-        return refuse(e, 400, "invalidRequestBody", "the header Reverie-Results-URL must be an http or https URL");
-    const char *stream = MHD_lookup_connection_value(e->connection, MHD_GET_ARGUMENT_KIND, "stream");
-    rv_call_options options = {.results_url = prefix, .event = on_event, .done = on_done, .user = e};
+        return refuse(e, 400, "invalidRequestBody",
+                      "the header Reverie-Results-URL must be an http or https URL");
+    const char *stream =
+        MHD_lookup_connection_value(e->connection, MHD_GET_ARGUMENT_KIND, "stream");
+    rv_call_options options = {
+        .results_url = prefix, .event = on_event, .done = on_done, .user = e};
     e->call = rv_call_begin(e->server->r, e->body.data ? e->body.data : "", e->body.len, &options);
     rv__buf_free(&e->body);
     if (!e->call)
@@ -166,7 +177,8 @@ static enum MHD_Result generate(rv__exchange *e, const char *data, size_t *size)
     if (*size) {
         rv__buf_add(&e->body, data, *size);
         if (e->body.failed && !e->too_large) {
-            e->too_large = true; /* the rest is read and dropped, so that the client sees the answer */
+            e->too_large =
+                true; /* the rest is read and dropped, so that the client sees the answer */
             rv__buf_free(&e->body);
             e->body.failed = true;
         }
@@ -197,8 +209,9 @@ static enum MHD_Result open_exchange(rv__server *s, struct MHD_Connection *c, vo
     return *state ? MHD_YES : MHD_NO;
 }
 
-enum MHD_Result rv__exchange_handle(void *server, struct MHD_Connection *c, const char *url, const char *method,
-                                    const char *version, const char *data, size_t *size, void **state)
+enum MHD_Result rv__exchange_handle(void *server, struct MHD_Connection *c, const char *url,
+                                    const char *method, const char *version, const char *data,
+                                    size_t *size, void **state)
 {
     static char seen; /* *state of requests without an exchange */
     bool is_get = strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0;
@@ -216,13 +229,15 @@ enum MHD_Result rv__exchange_handle(void *server, struct MHD_Connection *c, cons
         return rv__respond_health(server, c);
     if (strcmp(url, "/v1/models") == 0 && is_get)
         return rv__respond_models(server, c);
-    if (strcmp(url, "/generate") == 0 || strcmp(url, "/healthz") == 0 || strcmp(url, "/v1/models") == 0)
+    if (strcmp(url, "/generate") == 0 || strcmp(url, "/healthz") == 0 ||
+        strcmp(url, "/v1/models") == 0)
         return rv__respond_error(c, 405, "unsupportedTaskType", "this path needs another method");
     return rv__respond_error(c, 404, "unsupportedTaskType",
                              "there are POST /generate, GET /healthz and GET /v1/models here");
 }
 
-void rv__exchange_completed(void *server, struct MHD_Connection *c, void **state, enum MHD_RequestTerminationCode why)
+void rv__exchange_completed(void *server, struct MHD_Connection *c, void **state,
+                            enum MHD_RequestTerminationCode why)
 {
     rv__server *s = server;
     for (rv__exchange *e = s->exchanges; e; e = e->next) {

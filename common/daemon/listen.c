@@ -1,5 +1,5 @@
-/* Unix socket and service manager.  Replacing a stale socket is done under a lock file, so that two daemons that
- * start at once cannot take each other's path away. */
+/* Unix socket and service manager.  Replacing a stale socket is done under a lock file, so that two
+ * daemons that start at once cannot take each other's path away. */
 #include "listen.h"
 
 #include <errno.h>
@@ -49,7 +49,8 @@ static rv_status clear_path(const struct sockaddr_un *a, rv_error *err)
 {
     struct stat st;
     if (lstat(a->sun_path, &st) != 0)
-        return errno == ENOENT ? RV_OK : rv__fail(err, RV_IO, "%s: %s", a->sun_path, strerror(errno));
+        return errno == ENOENT ? RV_OK
+                               : rv__fail(err, RV_IO, "%s: %s", a->sun_path, strerror(errno));
     if (!S_ISSOCK(st.st_mode))
         return rv__fail(err, RV_IO, "%s exists and is not a socket", a->sun_path);
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -58,7 +59,8 @@ static rv_status clear_path(const struct sockaddr_un *a, rv_error *err)
         close(fd);
     if (is_alive)
         return rv__fail(err, RV_IO, "%s: another process listens there", a->sun_path);
-    return unlink(a->sun_path) == 0 ? RV_OK : rv__fail(err, RV_IO, "%s: %s", a->sun_path, strerror(errno));
+    return unlink(a->sun_path) == 0 ? RV_OK
+                                    : rv__fail(err, RV_IO, "%s: %s", a->sun_path, strerror(errno));
 }
 
 static rv_status bind_socket(rv__listener *l, const struct sockaddr_un *a, rv_error *err)
@@ -84,7 +86,8 @@ rv_status rv__listen_open(const char *path, rv__listener *l, rv_error *err)
     if (!path)
         return rv__fail(err, RV_VALIDATION, "--socket is missing");
     if (strlen(path) >= sizeof a.sun_path)
-        return rv__fail(err, RV_VALIDATION, "the socket's path has more than %zu characters", sizeof a.sun_path - 1);
+        return rv__fail(err, RV_VALIDATION, "the socket's path has more than %zu characters",
+                        sizeof a.sun_path - 1);
     snprintf(a.sun_path, sizeof a.sun_path, "%s", path);
     rv_status s = take_lock(path, &l->lock_fd, err);
     if (s == RV_OK)

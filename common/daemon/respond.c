@@ -6,7 +6,8 @@
 #include "daemon/server.h"
 #include "job/context.h"
 
-static enum MHD_Result send_body(struct MHD_Connection *c, int status, struct MHD_Response *r, int64_t retry_after_ms)
+static enum MHD_Result send_body(struct MHD_Connection *c, int status, struct MHD_Response *r,
+                                 int64_t retry_after_ms)
 {
     if (!r)
         return MHD_NO;
@@ -29,13 +30,15 @@ enum MHD_Result rv__respond_json(struct MHD_Connection *c, int status, const cha
 }
 
 /* Sends a text that was built here; a text that could not be built closes the connection. */
-static enum MHD_Result send_built(struct MHD_Connection *c, int status, rv__buf *b, int64_t retry_after_ms)
+static enum MHD_Result send_built(struct MHD_Connection *c, int status, rv__buf *b,
+                                  int64_t retry_after_ms)
 {
     size_t len = 0;
     char *text = rv__buf_take(b, &len);
     if (!text)
         return MHD_NO;
-    struct MHD_Response *r = MHD_create_response_from_buffer_with_free_callback(len, text, rv__free);
+    struct MHD_Response *r =
+        MHD_create_response_from_buffer_with_free_callback(len, text, rv__free);
     if (!r)
         rv__free(text);
     return send_body(c, status, r, retry_after_ms);
@@ -50,7 +53,8 @@ static void write_error(rv__buf *b, const char *code, const char *message)
     rv__buf_adds(b, "}");
 }
 
-enum MHD_Result rv__respond_error(struct MHD_Connection *c, int status, const char *code, const char *message)
+enum MHD_Result rv__respond_error(struct MHD_Connection *c, int status, const char *code,
+                                  const char *message)
 {
     rv__buf b;
     rv__buf_init(&b, 4096);
@@ -66,14 +70,16 @@ enum MHD_Result rv__respond_health(rv__server *s, struct MHD_Connection *c)
 {
     rv__buf b;
     rv__buf_init(&b, 65536);
-    rv__buf_addf(&b,
-                 "{\"status\":\"%s\",\"version\":\"%s\",\"engine\":{\"executor\":\"%s\",\"loaded\":%s},"
-                 "\"models\":%zu,\"queue\":{\"live\":%d,\"limit\":%lld},"
-                 "\"tasks\":{\"done\":%llu,\"failed\":%llu,\"stopped\":%llu},\"uptime\":%lld}",
-                 s->stopping ? "stopping" : "ok", RV_VERSION, rv__context_executor(s->r),
-                 rv__context_is_loaded(s->r) ? "true" : "false", rv__context_model_count(s->r), s->live,
-                 (long long)s->queue_limit, (unsigned long long)s->tasks_done, (unsigned long long)s->tasks_failed,
-                 (unsigned long long)s->tasks_stopped, (long long)(rv__now_ms() - s->started_ms) / 1000);
+    rv__buf_addf(
+        &b,
+        "{\"status\":\"%s\",\"version\":\"%s\",\"engine\":{\"executor\":\"%s\",\"loaded\":%s},"
+        "\"models\":%zu,\"queue\":{\"live\":%d,\"limit\":%lld},"
+        "\"tasks\":{\"done\":%llu,\"failed\":%llu,\"stopped\":%llu},\"uptime\":%lld}",
+        s->stopping ? "stopping" : "ok", RV_VERSION, rv__context_executor(s->r),
+        rv__context_is_loaded(s->r) ? "true" : "false", rv__context_model_count(s->r), s->live,
+        (long long)s->queue_limit, (unsigned long long)s->tasks_done,
+        (unsigned long long)s->tasks_failed, (unsigned long long)s->tasks_stopped,
+        (long long)(rv__now_ms() - s->started_ms) / 1000);
     return send_built(c, 200, &b, -1);
 }
 

@@ -1,5 +1,6 @@
-/* reveried: the process that owns the model, so that any number of servers and programs can share it.  It speaks the
- * Runware protocol over a Unix socket; whoever may open the socket is trusted (mode 0660). */
+/* reveried: the process that owns the model, so that any number of servers and programs can share
+ * it.  It speaks the Runware protocol over a Unix socket; whoever may open the socket is trusted
+ * (mode 0660). */
 #include <errno.h>
 #include <getopt.h>
 #include <signal.h>
@@ -24,7 +25,8 @@ static const char usage_text[] =
     "  --models DIR       folder with model cards; may be given several times\n"
     "  --model PATH       model card, weights folder or GGUF file; may be given several times\n"
     "  --results-url URL  prefix of picture URLs, unless a request brings its own\n"
-    "  --results-ttl N    seconds a stored picture lives unless the task says otherwise (default 604800)\n"
+    "  --results-ttl N    seconds a stored picture lives unless the task says otherwise (default "
+    "604800)\n"
     "  --executor NAME    auto or stub (stub paints pictures without a model)\n"
     "  --stub-ms N        how long the stub takes per step, milliseconds\n"
     "  --threads N        threads of the engine (default: cores - 1)\n"
@@ -37,36 +39,35 @@ static const char usage_text[] =
 enum { OPT_SOCKET = 256, OPT_STATE, OPT_PRELOAD, OPT_GRACE, OPT_HELP, OPT_VERSION, OPT_SETTING };
 
 /* Options that are settings of the library, by OPT_SETTING + index. */
-static const char *const settings[] = {"models",  "model", "results_url", "executor", "stub_ms",
-                                       "threads", "queue", "max_steps", "results_ttl"};
+static const char *const settings[] = {"models",  "model", "results_url", "executor",   "stub_ms",
+                                       "threads", "queue", "max_steps",   "results_ttl"};
 
-static const struct option options[] = {
-    {"socket", required_argument, NULL, OPT_SOCKET},
-    {"state", required_argument, NULL, OPT_STATE},
-    {"preload", no_argument, NULL, OPT_PRELOAD},
-    {"grace", required_argument, NULL, OPT_GRACE},
-    {"help", no_argument, NULL, OPT_HELP},
-    {"version", no_argument, NULL, OPT_VERSION},
-    {"models", required_argument, NULL, OPT_SETTING},
-    {"model", required_argument, NULL, OPT_SETTING + 1},
-    {"results-url", required_argument, NULL, OPT_SETTING + 2},
-    {"executor", required_argument, NULL, OPT_SETTING + 3},
-    {"stub-ms", required_argument, NULL, OPT_SETTING + 4},
-    {"threads", required_argument, NULL, OPT_SETTING + 5},
-    {"queue", required_argument, NULL, OPT_SETTING + 6},
-    {"max-steps", required_argument, NULL, OPT_SETTING + 7},
-    {"results-ttl", required_argument, NULL, OPT_SETTING + 8},
-    {0}};
+static const struct option options[] = {{"socket", required_argument, NULL, OPT_SOCKET},
+                                        {"state", required_argument, NULL, OPT_STATE},
+                                        {"preload", no_argument, NULL, OPT_PRELOAD},
+                                        {"grace", required_argument, NULL, OPT_GRACE},
+                                        {"help", no_argument, NULL, OPT_HELP},
+                                        {"version", no_argument, NULL, OPT_VERSION},
+                                        {"models", required_argument, NULL, OPT_SETTING},
+                                        {"model", required_argument, NULL, OPT_SETTING + 1},
+                                        {"results-url", required_argument, NULL, OPT_SETTING + 2},
+                                        {"executor", required_argument, NULL, OPT_SETTING + 3},
+                                        {"stub-ms", required_argument, NULL, OPT_SETTING + 4},
+                                        {"threads", required_argument, NULL, OPT_SETTING + 5},
+                                        {"queue", required_argument, NULL, OPT_SETTING + 6},
+                                        {"max-steps", required_argument, NULL, OPT_SETTING + 7},
+                                        {"results-ttl", required_argument, NULL, OPT_SETTING + 8},
+                                        {0}};
 
 typedef struct daemon_state {
     rv_log_level log_level;
-    const char  *socket, *state;
-    bool         preload, is_stub;
-    int          grace_s;
-    rv          *r;
-    rv__store   *store; /* for the sweep */
-    time_t       swept;
-    rv__server   server;
+    const char *socket, *state;
+    bool preload, is_stub;
+    int grace_s;
+    rv *r;
+    rv__store *store; /* for the sweep */
+    time_t swept;
+    rv__server server;
     rv__listener listener;
 } daemon_state;
 
@@ -86,7 +87,8 @@ static int fail(const char *what, const char *why)
 /* -1: go on; else the exit status. */
 static int read_options(daemon_state *d, int argc, char **argv)
 {
-    for (int o = getopt_long(argc, argv, "", options, NULL); o != -1; o = getopt_long(argc, argv, "", options, NULL)) {
+    for (int o = getopt_long(argc, argv, "", options, NULL); o != -1;
+         o = getopt_long(argc, argv, "", options, NULL)) {
         rv_error err;
         if (o == OPT_SOCKET) {
             d->socket = optarg;
@@ -123,7 +125,8 @@ static int open_state(daemon_state *d)
     char *results = rv__format("%s/results", d->state);
     if (!results)
         return fail("", "out of memory");
-    int rc = rv__store_open(results, &d->store, &err) != RV_OK || rv_set(d->r, "results_dir", results, &err) != RV_OK
+    int rc = rv__store_open(results, &d->store, &err) != RV_OK ||
+                     rv_set(d->r, "results_dir", results, &err) != RV_OK
                  ? fail(results, err.message)
                  : 0;
     rv__free(results);

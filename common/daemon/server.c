@@ -1,5 +1,6 @@
-/* One thread, one epoll descriptor: HTTP, the library's events, signals, a clock, and the sockets of clients that
- * wait.  MHD does not look at connections it has suspended, so a client that leaves is noticed here. */
+/* One thread, one epoll descriptor: HTTP, the library's events, signals, a clock, and the sockets
+ * of clients that wait.  MHD does not look at connections it has suspended, so a client that leaves
+ * is noticed here. */
 #include "server.h"
 
 #include <signal.h>
@@ -53,10 +54,11 @@ bool rv__server_open(rv__server *s, int listen_fd)
 {
     s->started_ms = rv__now_ms();
     s->epoll = epoll_create1(EPOLL_CLOEXEC);
-    s->mhd = MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, rv__exchange_handle, s,
-                              MHD_OPTION_LISTEN_SOCKET, listen_fd, MHD_OPTION_CONNECTION_LIMIT,
-                              (unsigned)CONNECTIONS, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)CLIENT_TIMEOUT_S,
-                              MHD_OPTION_NOTIFY_COMPLETED, rv__exchange_completed, s, MHD_OPTION_END);
+    s->mhd = MHD_start_daemon(
+        MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, rv__exchange_handle, s,
+        MHD_OPTION_LISTEN_SOCKET, listen_fd, MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONNECTIONS,
+        MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)CLIENT_TIMEOUT_S, MHD_OPTION_NOTIFY_COMPLETED,
+        rv__exchange_completed, s, MHD_OPTION_END);
     if (s->epoll < 0 || !s->mhd)
         return false;
     const union MHD_DaemonInfo *info = MHD_get_daemon_info(s->mhd, MHD_DAEMON_INFO_EPOLL_FD);
@@ -70,7 +72,8 @@ static void heartbeat(rv__server *s)
         rv__exchange_heartbeat(e, now);
 }
 
-static void handle(rv__server *s, const struct epoll_event *e, int *signals, int signal_fd, int timer_fd)
+static void handle(rv__server *s, const struct epoll_event *e, int *signals, int signal_fd,
+                   int timer_fd)
 {
     if (e->data.ptr == &tag_library) {
         s->live = rv_dispatch(s->r);

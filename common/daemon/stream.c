@@ -1,5 +1,5 @@
-/* Event streams to clients.  A slow client costs a bounded amount of memory: its steps are merged, and only pictures
- * and ends are kept for it. */
+/* Event streams to clients.  A slow client costs a bounded amount of memory: its steps are merged,
+ * and only pictures and ends are kept for it. */
 #include <stdint.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -97,7 +97,8 @@ static ssize_t read_stream(void *user, uint64_t at, char *to, size_t max)
 
 enum MHD_Result rv__stream_begin(rv__exchange *e)
 {
-    struct MHD_Response *r = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, 32 * 1024, read_stream, e, NULL);
+    struct MHD_Response *r =
+        MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, 32 * 1024, read_stream, e, NULL);
     if (!r)
         return MHD_NO;
     MHD_add_response_header(r, "Content-Type", "text/event-stream");

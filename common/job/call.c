@@ -1,4 +1,5 @@
-/* Calls: one body in, one reply out.  What a server does with a request, without any server in it. */
+/* Calls: one body in, one reply out.  What a server does with a request, without any server in it.
+ */
 #include "call.h"
 
 #include <string.h>
@@ -14,10 +15,12 @@ static void answer_authentication(rv__slot *slot)
 {
     char uuid[RV__UUID_SIZE];
     if (rv__uuid_make(uuid))
-        slot->item = rv__format("{\"taskType\":\"authentication\",\"connectionSessionUUID\":\"%s\"}", uuid);
+        slot->item =
+            rv__format("{\"taskType\":\"authentication\",\"connectionSessionUUID\":\"%s\"}", uuid);
 }
 
-/* Ways of delivery that need the durable store: refused with the parameter's name instead of being ignored. */
+/* Ways of delivery that need the durable store: refused with the parameter's name instead of being
+ * ignored. */
 static const char *unsupported_delivery(const rv_task *t)
 {
     const rv__value *v = rv__task_value(t);
@@ -32,13 +35,15 @@ static rv_status check_delivery(rv *r, const rv_task *t, rv_error *err)
 {
     const char *name = unsupported_delivery(t);
     if (name)
-        return rv__fail_code(err, RV_UNSUPPORTED, NULL, name, "%s is not available on this server", name);
+        return rv__fail_code(err, RV_UNSUPPORTED, NULL, name, "%s is not available on this server",
+                             name);
     bool is_url = strcmp(rv__json_get_string(rv__task_value(t), "outputType", "URL"), "URL") == 0;
     if (!is_url || r->setup.daemon)
         return RV_OK;
     if (!r->setup.results_dir)
-        return rv__fail_code(err, RV_UNSUPPORTED, NULL, "outputType",
-                             "pictures cannot be stored on this server; use outputType base64Data or dataURI");
+        return rv__fail_code(
+            err, RV_UNSUPPORTED, NULL, "outputType",
+            "pictures cannot be stored on this server; use outputType base64Data or dataURI");
     return rv__context_store(r, err);
 }
 
@@ -107,10 +112,11 @@ static void begin(rv *r, rv_call *c, rv__slot *slot, rv_task *t, const rv__deliv
     else if (strcmp(type, "imageInference") == 0)
         submit(r, c, slot, t, delivery);
     else if (strcmp(type, "getResponse") == 0)
-        rv__fail_code(&slot->error, RV_NOT_FOUND, "taskNotFound", "taskUUID", "no task of this taskUUID is known");
+        rv__fail_code(&slot->error, RV_NOT_FOUND, "taskNotFound", "taskUUID",
+                      "no task of this taskUUID is known");
     else
-        rv__fail_code(&slot->error, RV_UNSUPPORTED, "unsupportedTaskType", "taskType", "%s is not available here",
-                      type);
+        rv__fail_code(&slot->error, RV_UNSUPPORTED, "unsupportedTaskType", "taskType",
+                      "%s is not available here", type);
     if (!slot->job && !slot->item && slot->error.status == RV_OK)
         rv__fail(&slot->error, RV_MEMORY, "out of memory");
 }
@@ -131,7 +137,8 @@ rv_call *rv_call_begin(rv *r, const char *body, size_t len, const rv_call_option
         return NULL;
     }
     c->count = n;
-    rv__delivery delivery = {.items = true, .results_url = r->setup.results_url, .ttl = r->setup.results_ttl};
+    rv__delivery delivery = {
+        .items = true, .results_url = r->setup.results_url, .ttl = r->setup.results_ttl};
     if (options && options->results_url)
         delivery.results_url = options->results_url;
     for (size_t i = 0; i < n; i++) {

@@ -7,23 +7,24 @@
 /* One task of a call. */
 typedef struct rv__slot {
     rv_call *call;
-    rv_job  *job;   /* ref; NULL when the task was refused, or answered at once */
-    char    *item;  /* answer of a utility task; NULL for others               */
+    rv_job *job;    /* ref; NULL when the task was refused, or answered at once */
+    char *item;     /* answer of a utility task; NULL for others               */
     rv_error error; /* why it was refused; status RV_OK when it was not        */
 } rv__slot;
 
 struct rv_call {
     rv_call_options options; /* results_url is not kept here */
-    rv_batch       *batch;
-    rv__slot       *slots;
-    size_t          count, pending; /* jobs that have not ended */
-    int             depth;          /* callbacks of this call that run right now */
-    bool            freed;
-    rv_reply        reply; /* http_status 0: not ready */
-    char           *body;  /* of the reply; NULL when it is a fixed text */
+    rv_batch *batch;
+    rv__slot *slots;
+    size_t count, pending; /* jobs that have not ended */
+    int depth;             /* callbacks of this call that run right now */
+    bool freed;
+    rv_reply reply; /* http_status 0: not ready */
+    char *body;     /* of the reply; NULL when it is a fixed text */
 };
 
-/* Writes the reply of a call whose jobs have all ended.  Never fails: without memory the reply says so. */
+/* Writes the reply of a call whose jobs have all ended.  Never fails: without memory the reply says
+ * so. */
 void rv__reply_build(rv_call *c);
 
 #endif

@@ -1,5 +1,5 @@
-/* Contexts: what belongs together, from rv_open to rv_close, and the calls of the public header that only look
- * things up.  Opening reads nothing and starts nothing. */
+/* Contexts: what belongs together, from rv_open to rv_close, and the calls of the public header
+ * that only look things up.  Opening reads nothing and starts nothing. */
 #include "context.h"
 
 #include <stdio.h>
@@ -12,7 +12,8 @@ static bool init_locks(rv *r)
     if (pthread_condattr_init(&attr) != 0)
         return false;
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    bool ok = pthread_mutex_init(&r->lock, NULL) == 0 && pthread_mutex_init(&r->log_lock, NULL) == 0 &&
+    bool ok = pthread_mutex_init(&r->lock, NULL) == 0 &&
+              pthread_mutex_init(&r->log_lock, NULL) == 0 &&
               pthread_cond_init(&r->work, NULL) == 0 && pthread_cond_init(&r->posted, &attr) == 0;
     pthread_condattr_destroy(&attr);
     return ok;
@@ -107,7 +108,8 @@ void rv_close(rv *r)
     rv__context_unref(r);
 }
 
-/* Models named one by one come after the folders' cards: they use those as a pattern and replace them. */
+/* Models named one by one come after the folders' cards: they use those as a pattern and replace
+ * them. */
 static rv_status add_named_models(rv *r, rv_error *err)
 {
     rv_status s = RV_OK;
@@ -148,7 +150,8 @@ static rv_status add_folder(rv *r, const char *path, rv_error *err)
 static rv_status add_model(rv *r, const char *path, rv_error *err)
 {
     rv__models *trial = rv__models_new();
-    rv_status s = trial ? rv__models_add(trial, path, err) : rv__fail(err, RV_MEMORY, "out of memory");
+    rv_status s =
+        trial ? rv__models_add(trial, path, err) : rv__fail(err, RV_MEMORY, "out of memory");
     rv__models_free(trial);
     if (s == RV_OK)
         s = remember_model(r, path, err);

@@ -1,8 +1,9 @@
 /* The inside of a context and its jobs, shared by the files of common/job/ only.
  *
- * Two threads of thought meet here: the owner thread (the one that calls rv_submit, rv_dispatch, rv_close) and the
- * threads that run tasks.  What a host can see of a job (`shown`) belongs to the owner thread and changes inside
- * rv_dispatch; what the running side knows (`inner`) is guarded by the context's lock. */
+ * Two threads of thought meet here: the owner thread (the one that calls rv_submit, rv_dispatch,
+ * rv_close) and the threads that run tasks.  What a host can see of a job (`shown`) belongs to the
+ * owner thread and changes inside rv_dispatch; what the running side knows (`inner`) is guarded by
+ * the context's lock. */
 #ifndef RV_CONTEXT_H
 #define RV_CONTEXT_H
 
@@ -33,120 +34,129 @@ struct rv {
     atomic_uint refs; /* the owner, and every job */
 
     /* Owner thread. */
-    rv__setup   setup;
-    rv__models  *models;
-    char       **model_paths; /* what `model` named; they win over cards of the folders, whatever came first */
-    size_t       model_count;
-    rv__store   *store;
-    rv_job      *live; /* jobs whose END was not delivered yet */
-    size_t       live_count;
-    bool         closed;
-    bool         models_given; /* by `models`: the installed ones are not read */
-    bool         models_ready; /* all is read; later settings are added at once */
-    int          depth; /* callbacks that run right now */
-    pid_t        pid;   /* of the process that submitted first; 0 before */
-    pthread_t    owner; /* valid when pid is not 0 */
+    rv__setup setup;
+    rv__models *models;
+    char **model_paths; /* what `model` named; they win over cards of the folders, whatever came
+                           first */
+    size_t model_count;
+    rv__store *store;
+    rv_job *live; /* jobs whose END was not delivered yet */
+    size_t live_count;
+    bool closed;
+    bool models_given; /* by `models`: the installed ones are not read */
+    bool models_ready; /* all is read; later settings are added at once */
+    int depth;         /* callbacks that run right now */
+    pid_t pid;         /* of the process that submitted first; 0 before */
+    pthread_t owner;   /* valid when pid is not 0 */
 
     /* Fixed at the first submit. */
     const rv__executor *executor;
-    void               *self;
-    const rv__model    *preload; /* the first worker loads it before its first task */
-    pthread_t           workers[RV__WORKERS_MAX];
-    int                 worker_count;
+    void *self;
+    const rv__model *preload; /* the first worker loads it before its first task */
+    pthread_t workers[RV__WORKERS_MAX];
+    int worker_count;
 
     pthread_mutex_t log_lock;
-    rv_log_fn      *log;
-    void           *log_user;
+    rv_log_fn *log;
+    void *log_user;
 
-    pthread_mutex_t lock; /* may be held when an executor's own lock is taken, never the other way round */
-    pthread_cond_t  work;   /* a job waits, or stop          */
-    pthread_cond_t  posted; /* an event waits                */
-    int             fd;     /* eventfd, -1 before first use  */
-    rv__list        queue;  /* jobs that wait for a worker   */
-    size_t          waiting, running;
-    rv__list        ready;  /* jobs with events to deliver   */
-    bool            stop;
+    pthread_mutex_t
+        lock; /* may be held when an executor's own lock is taken, never the other way round */
+    pthread_cond_t work;   /* a job waits, or stop          */
+    pthread_cond_t posted; /* an event waits                */
+    int fd;                /* eventfd, -1 before first use  */
+    rv__list queue;        /* jobs that wait for a worker   */
+    size_t waiting, running;
+    rv__list ready; /* jobs with events to deliver   */
+    bool stop;
 };
 
-/* What happened to a job and was not told yet.  No allocation is needed to tell it, so nothing can get lost. */
+/* What happened to a job and was not told yet.  No allocation is needed to tell it, so nothing can
+ * get lost. */
 typedef struct rv__news {
-    bool      queued, started, step, end;
-    size_t    images; /* pictures [told, images) wait to be told; `told` counts those told */
-    size_t    told;
-    size_t    step_index;
-    int       step_now, step_count;
+    bool queued, started, step, end;
+    size_t images; /* pictures [told, images) wait to be told; `told` counts those told */
+    size_t told;
+    size_t step_index;
+    int step_now, step_count;
     rv_image *preview; /* ref */
 } rv__news;
 
 struct rv_job {
-    rv__port    port; /* first: a port is its job */
+    rv__port port; /* first: a port is its job */
     atomic_uint refs;
     atomic_bool cancel;
-    rv         *r; /* counted */
-    rv_batch   *batch;
-    rv_task    *task;
-    size_t      count; /* pictures asked for */
+    rv *r; /* counted */
+    rv_batch *batch;
+    rv_task *task;
+    size_t count; /* pictures asked for */
 
     /* Owner thread. */
-    rv_sink       sink;
-    rv_state      shown;
-    rv_error      shown_error;
-    bool         *shown_images;
-    bool          is_live;
-    rv_job       *live_prev, *live_next;
-    size_t        position; /* tasks before it when it was queued */
+    rv_sink sink;
+    rv_state shown;
+    rv_error shown_error;
+    bool *shown_images;
+    bool is_live;
+    rv_job *live_prev, *live_next;
+    size_t position; /* tasks before it when it was queued */
 
     /* Fixed before the job can run. */
     rv__delivery delivery;
-    char        *results_url;
-    rv__store   *store; /* borrowed from the context; for items only */
+    char *results_url;
+    rv__store *store; /* borrowed from the context; for items only */
 
     /* Guarded by r->lock. */
-    rv_state   inner;
-    rv_error   error;
+    rv_state inner;
+    rv_error error;
     rv_image **images; /* refs; [count] */
-    char     **items;  /* result items as JSON text; [count]; NULL where pixels are wanted */
-    size_t    *order;  /* pictures in the order of their arrival; [count] */
-    rv__news   news;
-    bool       is_waiting, is_ready;
-    bool       broken; /* delivering a picture failed: error holds why, whatever the executor says later */
-    rv_job    *wait_prev, *wait_next, *ready_next;
+    char **items;      /* result items as JSON text; [count]; NULL where pixels are wanted */
+    size_t *order;     /* pictures in the order of their arrival; [count] */
+    rv__news news;
+    bool is_waiting, is_ready;
+    bool
+        broken; /* delivering a picture failed: error holds why, whatever the executor says later */
+    rv_job *wait_prev, *wait_next, *ready_next;
 };
 
 /* context.c */
-void      rv__context_ref(rv *r);
-void      rv__context_unref(rv *r);
-void      rv__context_log(rv *r, rv_log_level level, const char *format, ...) __attribute__((format(printf, 3, 4)));
-void      rv__context_log_hook(void *r, rv_log_level level, const char *message); /* any thread */
-void      rv__context_misuse(rv *r, const char *what);
-bool      rv__context_is_owner(const rv *r);
-rv_status   rv__context_models(rv *r, rv_error *err); /* fills r->models */
-/* For the daemon: starts the executor before the first task and lets it load a model (borrowed until it is loaded). */
-rv_status   rv__context_preload(rv *r, rv_error *err);
+void rv__context_ref(rv *r);
+void rv__context_unref(rv *r);
+void rv__context_log(rv *r, rv_log_level level, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+void rv__context_log_hook(void *r, rv_log_level level, const char *message); /* any thread */
+void rv__context_misuse(rv *r, const char *what);
+bool rv__context_is_owner(const rv *r);
+rv_status rv__context_models(rv *r, rv_error *err); /* fills r->models */
+/* For the daemon: starts the executor before the first task and lets it load a model (borrowed
+ * until it is loaded). */
+rv_status rv__context_preload(rv *r, rv_error *err);
 const char *rv__context_executor(const rv *r); /* its name */
-bool        rv__context_is_loaded(const rv *r);
-size_t      rv__context_model_count(const rv *r);
-/* The model to use when nobody names one: the last one named by `model`, else the alias "default", else the first.
- * NULL when there is none (or no memory). */
+bool rv__context_is_loaded(const rv *r);
+size_t rv__context_model_count(const rv *r);
+/* The model to use when nobody names one: the last one named by `model`, else the alias "default",
+ * else the first. NULL when there is none (or no memory). */
 const rv__model *rv__context_default_model(rv *r);
-rv_status   rv__context_store(rv *r, rv_error *err);  /* fills r->store where results_dir is set */
+rv_status rv__context_store(rv *r, rv_error *err); /* fills r->store where results_dir is set */
 
-/* workers.c: worker threads.  Begin is called with the lock not held; returns RV_OK, RV_MEMORY or the executor's error. */
+/* workers.c: worker threads.  Begin is called with the lock not held; returns RV_OK, RV_MEMORY or
+ * the executor's error. */
 rv_status rv__workers_start(rv *r, rv_error *err);
-void      rv__workers_stop(rv *r);
+void rv__workers_stop(rv *r);
 
 /* events.c.  Post functions need the lock. */
 void rv__event_post(rv_job *j);
-int  rv__event_fd(rv *r);
+int rv__event_fd(rv *r);
 
 /* job.c */
-rv_status rv__job_submit(rv *r, rv_task *t, const rv_sink *sink, const rv__delivery *delivery, rv_job **out,
-                         rv_error *err);
-void      rv__job_run(rv_job *j);                                         /* worker thread */
-void      rv__job_finish(rv_job *j, rv_status status, const rv_error *err); /* lock held */
-void      rv__job_forget(rv_job *j); /* owner: END was told or will never be; drops the library's reference */
-const char *rv__job_item(const rv_job *j, size_t i); /* borrowed; NULL while not ready or not wanted */
-void      rv__list_add(rv__list *l, rv_job *j); /* by wait_* links */
-void      rv__list_remove(rv__list *l, rv_job *j);
+rv_status rv__job_submit(rv *r, rv_task *t, const rv_sink *sink, const rv__delivery *delivery,
+                         rv_job **out, rv_error *err);
+void rv__job_run(rv_job *j);                                           /* worker thread */
+void rv__job_finish(rv_job *j, rv_status status, const rv_error *err); /* lock held */
+void rv__job_forget(
+    rv_job *j); /* owner: END was told or will never be; drops the library's reference */
+const char *rv__job_item(const rv_job *j,
+                         size_t i);        /* borrowed; NULL while not ready or not wanted */
+void rv__list_add(rv__list *l, rv_job *j); /* by wait_* links */
+void rv__list_remove(rv__list *l, rv_job *j);
 
 #endif

@@ -1,5 +1,6 @@
-/* Delivery work, on the thread of the executor so that no event loop ever encodes a picture.  The bytes of a file
- * depend on its recipe, format and quality only: identities and times stay in the item. */
+/* Delivery work, on the thread of the executor so that no event loop ever encodes a picture.  The
+ * bytes of a file depend on its recipe, format and quality only: identities and times stay in the
+ * item. */
 #include "deliver.h"
 
 #include <inttypes.h>
@@ -15,9 +16,10 @@ enum { RECIPE_MAX = 1 << 20, ITEM_MAX = 1 << 16 };
 /* Members of a task that do not change the picture. */
 static bool is_beside(const char *key)
 {
-    static const char *const names[] = {"taskType",       "taskUUID",       "numberResults", "outputType",
-                                        "outputFormat",   "outputQuality",  "ttl",           "webhookURL",
-                                        "uploadEndpoint", "deliveryMethod", "includeCost",   "seed"};
+    static const char *const names[] = {
+        "taskType",       "taskUUID",       "numberResults", "outputType",
+        "outputFormat",   "outputQuality",  "ttl",           "webhookURL",
+        "uploadEndpoint", "deliveryMethod", "includeCost",   "seed"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         if (strcmp(key, names[i]) == 0)
             return true;
@@ -65,8 +67,10 @@ static void write_facts(rv__buf *b, const rv_task *task, const rv_image_info *fa
         rv__buf_adds(b, facts->nsfw ? ",\"NSFWContent\":true" : ",\"NSFWContent\":false");
 }
 
-/* {facts,"imageBase64Data":"…"}: allocated once at its final size, since a picture may have many megabytes. */
-static char *inline_item(rv__buf *facts, const char *key, const char *prefix, const void *bytes, size_t len)
+/* {facts,"imageBase64Data":"…"}: allocated once at its final size, since a picture may have many
+ * megabytes. */
+static char *inline_item(rv__buf *facts, const char *key, const char *prefix, const void *bytes,
+                         size_t len)
 {
     rv__buf_addf(facts, ",\"%s\":\"%s", key, prefix);
     size_t size = rv__base64_size(len);
@@ -81,7 +85,8 @@ static char *inline_item(rv__buf *facts, const char *key, const char *prefix, co
     return item;
 }
 
-static char *data_item(rv__buf *facts, rv__image_format format, bool is_uri, const void *bytes, size_t len)
+static char *data_item(rv__buf *facts, rv__image_format format, bool is_uri, const void *bytes,
+                       size_t len)
 {
     if (!is_uri)
         return inline_item(facts, "imageBase64Data", "", bytes, len);
@@ -91,14 +96,17 @@ static char *data_item(rv__buf *facts, rv__image_format format, bool is_uri, con
     return item;
 }
 
-static rv_status stored_item(const rv_task *task, rv_image *image, const rv__delivery *delivery, rv__store *store,
-                             rv__image_format format, const void *bytes, size_t len, rv__buf *facts, rv_error *err)
+static rv_status stored_item(const rv_task *task, rv_image *image, const rv__delivery *delivery,
+                             rv__store *store, rv__image_format format, const void *bytes,
+                             size_t len, rv__buf *facts, rv_error *err)
 {
     if (!store)
-        return rv__fail_code(err, RV_UNSUPPORTED, NULL, "outputType", "pictures cannot be stored here");
+        return rv__fail_code(err, RV_UNSUPPORTED, NULL, "outputType",
+                             "pictures cannot be stored here");
     int64_t ttl = rv__json_get_int(rv__task_value(task), "ttl", delivery->ttl);
     char name[RV__STORE_NAME];
-    rv_status s = rv__store_put(store, bytes, len, rv__format_ext(format), ttl > 0 ? time(NULL) + ttl : 0, name, err);
+    rv_status s = rv__store_put(store, bytes, len, rv__format_ext(format),
+                                ttl > 0 ? time(NULL) + ttl : 0, name, err);
     if (s != RV_OK)
         return s;
     char *url = delivery->results_url ? rv__format("%s%s", delivery->results_url, name)
@@ -113,16 +121,16 @@ static rv_status stored_item(const rv_task *task, rv_image *image, const rv__del
     return ok ? RV_OK : no_memory(err);
 }
 
-static rv_status make_item(const rv_task *task, rv_image *image, const rv__delivery *delivery, rv__store *store,
-                           char **item, rv_error *err)
+static rv_status make_item(const rv_task *task, rv_image *image, const rv__delivery *delivery,
+                           rv__store *store, char **item, rv_error *err)
 {
     const rv__value *v = rv__task_value(task);
     const char *type = rv__json_get_string(v, "outputType", "URL");
     rv__image_format format = rv__format_from(rv__json_get_string(v, "outputFormat", "JPG"));
     void *bytes = NULL;
     size_t len = 0;
-    rv_status s = rv_image_encode(image, rv__format_name(format), (int)rv__json_get_int(v, "outputQuality", 95),
-                                  &bytes, &len, err);
+    rv_status s = rv_image_encode(image, rv__format_name(format),
+                                  (int)rv__json_get_int(v, "outputQuality", 95), &bytes, &len, err);
     if (s != RV_OK)
         return s;
     rv__buf facts;
@@ -142,14 +150,15 @@ static rv_status make_item(const rv_task *task, rv_image *image, const rv__deliv
     return s;
 }
 
-rv_status rv__deliver(const rv_task *task, size_t index, rv_image *image, const rv__delivery *delivery,
-                      rv__store *store, char **item, rv_error *err)
+rv_status rv__deliver(const rv_task *task, size_t index, rv_image *image,
+                      const rv__delivery *delivery, rv__store *store, char **item, rv_error *err)
 {
     *item = NULL;
     char uuid[RV__UUID_SIZE];
     if (!rv__uuid_make(uuid))
         return rv__fail(err, RV_IO, "the system gives no random numbers");
-    rv__image_set_facts(image, uuid, rv__task_seed(task, index), rv__task_cost(task), rv_image_facts(image).nsfw);
+    rv__image_set_facts(image, uuid, rv__task_seed(task, index), rv__task_cost(task),
+                        rv_image_facts(image).nsfw);
     if (!delivery->items)
         return RV_OK; /* the port adds the recipe */
     char *recipe = rv__recipe_of(task, index);

@@ -1,6 +1,7 @@
-/* From the threads that run tasks to the owner thread: jobs with news stand in a row, one descriptor is readable
- * while the row is not empty, and rv_dispatch tells the news.  Nothing is allocated on this way, so no event can be
- * lost; steps that were not told yet are overwritten by newer ones. */
+/* From the threads that run tasks to the owner thread: jobs with news stand in a row, one
+ * descriptor is readable while the row is not empty, and rv_dispatch tells the news.  Nothing is
+ * allocated on this way, so no event can be lost; steps that were not told yet are overwritten by
+ * newer ones. */
 #include <errno.h>
 #include <sys/eventfd.h>
 #include <time.h>
@@ -67,7 +68,8 @@ static bool has_news(const rv__news *n)
     return n->queued || n->started || n->step || n->told < n->images || n->end;
 }
 
-/* Takes the oldest news out of the job.  A step of picture i is told before picture i and after those before it. */
+/* Takes the oldest news out of the job.  A step of picture i is told before picture i and after
+ * those before it. */
 static rv_event take(rv_job *j)
 {
     rv__news *n = &j->news;

@@ -1,4 +1,5 @@
-/* What can run a task: the engine, the stub, a remote service.  One interface, so that jobs do not know which. */
+/* What can run a task: the engine, the stub, a remote service.  One interface, so that jobs do not
+ * know which. */
 #ifndef RV_EXECUTOR_H
 #define RV_EXECUTOR_H
 
@@ -8,13 +9,13 @@
 
 /* How the pictures of a job leave it. */
 typedef struct rv__delivery {
-    bool        items;       /* result items are wanted (calls); otherwise pixels are     */
+    bool items;              /* result items are wanted (calls); otherwise pixels are     */
     const char *results_url; /* prefix of picture URLs; NULL: file://                     */
-    int64_t     ttl;         /* seconds a stored picture lives; 0: for ever               */
+    int64_t ttl;             /* seconds a stored picture lives; 0: for ever               */
 } rv__delivery;
 
-/* What an executor may do while it runs one task.  Methods may be called from any thread of the executor, for one
- * task from one thread at a time. */
+/* What an executor may do while it runs one task.  Methods may be called from any thread of the
+ * executor, for one task from one thread at a time. */
 typedef struct rv__port rv__port;
 struct rv__port {
     const rv__delivery *delivery; /* borrowed, as long as the port */
@@ -23,10 +24,12 @@ struct rv__port {
     void (*started)(rv__port *port);
     /* A step of picture `index` is done; preview may be NULL (ref is taken by the port). */
     void (*step)(rv__port *port, size_t index, int step, int steps, rv_image *preview);
-    /* Picture `index` is ready; the port takes the reference.  Seed, cost and identity are set by the port, the
-     * content flag by the executor.  The delivery work (encoding, storing) happens inside, on this thread. */
+    /* Picture `index` is ready; the port takes the reference.  Seed, cost and identity are set by
+     * the port, the content flag by the executor.  The delivery work (encoding, storing) happens
+     * inside, on this thread. */
     void (*image)(rv__port *port, size_t index, rv_image *image);
-    /* The same for an executor that got a finished result item: item is its JSON text (taken; rv__free). */
+    /* The same for an executor that got a finished result item: item is its JSON text (taken;
+     * rv__free). */
     void (*item)(rv__port *port, size_t index, rv_image *image, char *item);
     /* True once somebody cancelled; ask at least once per step and between pictures. */
     bool (*cancelled)(const rv__port *port);
@@ -36,17 +39,20 @@ struct rv__port {
 
 /* An executor either computes (run) or waits (start and cancel). */
 typedef struct rv__executor {
-    const char *name;    /* "engine", "stub", "daemon" */
-    int         workers; /* tasks that run side by side, each on a thread; 0 counts as 1 */
-    /* Runs a task to its end; blocks the calling worker thread.  RV_OK means every picture was delivered. */
+    const char *name; /* "engine", "stub", "daemon" */
+    int workers;      /* tasks that run side by side, each on a thread; 0 counts as 1 */
+    /* Runs a task to its end; blocks the calling worker thread.  RV_OK means every picture was
+     * delivered. */
     rv_status (*run)(void *self, const rv_task *task, rv__port *port, rv_error *err);
     void (*close)(void *self);
-    /* Begins a task and returns at once; on RV_OK port->end follows exactly once, from the executor's own thread,
-     * and never from inside start. */
+    /* Begins a task and returns at once; on RV_OK port->end follows exactly once, from the
+     * executor's own thread, and never from inside start. */
     rv_status (*start)(void *self, const rv_task *task, rv__port *port, rv_error *err);
-    /* The task of this port is not wanted any more: its end follows soon.  Any thread; must not block. */
+    /* The task of this port is not wanted any more: its end follows soon.  Any thread; must not
+     * block. */
     void (*cancel)(void *self, rv__port *port);
-    /* Loads what the first task of this model would load; NULL when there is nothing to load.  Worker thread. */
+    /* Loads what the first task of this model would load; NULL when there is nothing to load.
+     * Worker thread. */
     rv_status (*load)(void *self, const rv__model *model, rv_error *err);
     /* True while a model is ready to run; NULL: always.  Any thread. */
     bool (*is_loaded)(void *self);
@@ -54,17 +60,21 @@ typedef struct rv__executor {
 
 /* What an executor may know about its context. */
 typedef struct rv__executor_options {
-    int         threads; /* 0: cores - 1                                     */
-    int         stub_ms; /* stub: milliseconds per step                      */
-    const char *url;     /* daemon: unix:PATH or http://HOST:PORT[/PATH]     */
-    void (*log)(void *log_user, rv_log_level level, const char *message); /* any thread; may be NULL */
+    int threads;     /* 0: cores - 1                                     */
+    int stub_ms;     /* stub: milliseconds per step                      */
+    const char *url; /* daemon: unix:PATH or http://HOST:PORT[/PATH]     */
+    void (*log)(void *log_user, rv_log_level level,
+                const char *message); /* any thread; may be NULL */
     void *log_user;
 } rv__executor_options;
 
-/* Constructors: *self goes to every method.  They read and load nothing; that happens with the first task.
- * Options are borrowed during the call (texts are copied). */
-rv_status rv__engine_open(const rv__executor_options *o, const rv__executor **executor, void **self, rv_error *err);
-rv_status rv__stub_open(const rv__executor_options *o, const rv__executor **executor, void **self, rv_error *err);
-rv_status rv__daemon_open(const rv__executor_options *o, const rv__executor **executor, void **self, rv_error *err);
+/* Constructors: *self goes to every method.  They read and load nothing; that happens with the
+ * first task. Options are borrowed during the call (texts are copied). */
+rv_status rv__engine_open(const rv__executor_options *o, const rv__executor **executor, void **self,
+                          rv_error *err);
+rv_status rv__stub_open(const rv__executor_options *o, const rv__executor **executor, void **self,
+                        rv_error *err);
+rv_status rv__daemon_open(const rv__executor_options *o, const rv__executor **executor, void **self,
+                          rv_error *err);
 
 #endif

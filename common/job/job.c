@@ -1,5 +1,5 @@
-/* One job: submitted, run or cancelled, and ended exactly once.  Everything the running side says arrives through the
- * port; nothing of it reaches the host before rv_dispatch. */
+/* One job: submitted, run or cancelled, and ended exactly once.  Everything the running side says
+ * arrives through the port; nothing of it reaches the host before rv_dispatch. */
 #include "context.h"
 
 #include <stdint.h>
@@ -210,7 +210,8 @@ void rv__job_run(rv_job *j)
     rv *r = j->r;
     rv_error err;
     rv__error_clear(&err);
-    rv_status s = port_cancelled(&j->port) ? RV_CANCELLED : r->executor->run(r->self, j->task, &j->port, &err);
+    rv_status s = port_cancelled(&j->port) ? RV_CANCELLED
+                                           : r->executor->run(r->self, j->task, &j->port, &err);
     pthread_mutex_lock(&r->lock);
     r->running--;
     rv__job_finish(j, s, &err);
@@ -253,7 +254,8 @@ static rv_job *job_new(rv *r, rv_task *t, const rv_sink *sink, const rv__deliver
     return NULL;
 }
 
-/* Puts the job where it will run.  From here on it ends by an event, even when it could not be started. */
+/* Puts the job where it will run.  From here on it ends by an event, even when it could not be
+ * started. */
 static void launch(rv *r, rv_job *j)
 {
     pthread_mutex_lock(&r->lock);
@@ -275,8 +277,8 @@ static void launch(rv *r, rv_job *j)
         port_end(&j->port, s, &err);
 }
 
-rv_status rv__job_submit(rv *r, rv_task *t, const rv_sink *sink, const rv__delivery *delivery, rv_job **out,
-                         rv_error *err)
+rv_status rv__job_submit(rv *r, rv_task *t, const rv_sink *sink, const rv__delivery *delivery,
+                         rv_job **out, rv_error *err)
 {
     *out = NULL;
     if (!t || r->closed || !rv__context_is_owner(r) || (r->pid && r->pid != getpid())) {

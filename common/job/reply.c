@@ -1,8 +1,9 @@
-/* The reply of a call: envelope, HTTP status and Retry-After as the Runware protocol and its clients need them.
+/* The reply of a call: envelope, HTTP status and Retry-After as the Runware protocol and its
+ * clients need them.
  *
- * At least one answer: 200 with "data", and "errors" next to it when there are some.  None: the status of the first
- * error, "errors", and the first one again as "error".  An empty "errors" array is never sent: clients take the key
- * for a failure. */
+ * At least one answer: 200 with "data", and "errors" next to it when there are some.  None: the
+ * status of the first error, "errors", and the first one again as "error".  An empty "errors" array
+ * is never sent: clients take the key for a failure. */
 #include <stdint.h>
 #include <string.h>
 
@@ -16,10 +17,10 @@ static const char no_memory_body[] =
 
 /* Error objects as they are collected. */
 typedef struct errors {
-    rv__buf text;      /* joined by commas */
-    size_t  first_len; /* of the first object */
-    size_t  count;
-    int     http_status; /* of the first */
+    rv__buf text;     /* joined by commas */
+    size_t first_len; /* of the first object */
+    size_t count;
+    int http_status; /* of the first */
     int64_t retry_after_ms;
 } errors;
 
@@ -55,11 +56,13 @@ static void add_member(rv__buf *b, const char *key, const char *value)
     rv__json_write_string(b, value);
 }
 
-/* A task that was refused or failed.  An error that came from another server keeps that server's HTTP status. */
+/* A task that was refused or failed.  An error that came from another server keeps that server's
+ * HTTP status. */
 static void add_failure(errors *e, const rv_task *t, const rv_error *err)
 {
     bool is_foreign = err->http_status >= 400 && err->http_status <= 599;
-    begin_error(e, is_foreign ? err->http_status : rv_status_http(err->status), err->retry_after_ms);
+    begin_error(e, is_foreign ? err->http_status : rv_status_http(err->status),
+                err->retry_after_ms);
     rv__buf_adds(&e->text, "{\"code\":");
     rv__json_write_string(&e->text, err->code);
     rv__buf_adds(&e->text, ",\"message\":");
@@ -100,7 +103,8 @@ static void collect(errors *e, const rv_call *c)
 }
 
 /* Calls visit with every answer, in the order of tasks and pictures. */
-static void each_item(const rv_call *c, void (*visit)(void *user, const char *item, size_t len), void *user)
+static void each_item(const rv_call *c, void (*visit)(void *user, const char *item, size_t len),
+                      void *user)
 {
     for (size_t i = 0; i < c->count; i++) {
         const rv__slot *slot = &c->slots[i];
@@ -116,7 +120,7 @@ static void each_item(const rv_call *c, void (*visit)(void *user, const char *it
 
 typedef struct data {
     size_t count, len; /* len with the commas */
-    char  *to;         /* NULL: only measure  */
+    char *to;          /* NULL: only measure  */
 } data;
 
 static void visit_item(void *user, const char *item, size_t len)
@@ -194,6 +198,7 @@ void rv__reply_build(rv_call *c)
                           .len = len,
                           .retry_after_ms = is_ok ? -1 : e.retry_after_ms};
     if (!c->body)
-        c->reply = (rv_reply){500, "application/json", no_memory_body, sizeof no_memory_body - 1, -1};
+        c->reply =
+            (rv_reply){500, "application/json", no_memory_body, sizeof no_memory_body - 1, -1};
     rv__buf_free(&e.text);
 }

@@ -1,5 +1,5 @@
-/* The table of settings.  Values come from people (configuration files, command lines): every refusal names the
- * setting and says what would be accepted. */
+/* The table of settings.  Values come from people (configuration files, command lines): every
+ * refusal names the setting and says what would be accepted. */
 #include "setup.h"
 
 #include <errno.h>
@@ -14,9 +14,9 @@ typedef enum kind { TEXT, NUMBER, WORD } kind;
 
 typedef struct row {
     const char *name;
-    kind        kind;
-    size_t      offset;
-    int64_t     min, max, preset;
+    kind kind;
+    size_t offset;
+    int64_t min, max, preset;
     const char *words[2]; /* value 0, value 1 */
 } row;
 
@@ -25,7 +25,8 @@ static const row rows[] = {
     {"results_dir", TEXT, offsetof(rv__setup, results_dir)},
     {"results_url", TEXT, offsetof(rv__setup, results_url)},
     {"serve", TEXT, offsetof(rv__setup, serve)},
-    {"executor", WORD, offsetof(rv__setup, executor), .preset = RV__AUTO, .words = {"auto", "stub"}},
+    {"executor", WORD, offsetof(rv__setup, executor), .preset = RV__AUTO,
+     .words = {"auto", "stub"}},
     {"stub_ms", NUMBER, offsetof(rv__setup, stub_ms), 0, 60000, 0},
     {"threads", NUMBER, offsetof(rv__setup, threads), 0, 1024, 0},
     {"queue", NUMBER, offsetof(rv__setup, queue), 1, 100000, 64},
@@ -88,7 +89,8 @@ static rv_status set_number(rv__setup *s, const row *r, const char *value, rv_er
     bool is_digits = *value && strspn(value, "0123456789") == strlen(value);
     if (!is_digits || errno || n < r->min || n > r->max)
         return rv__fail_code(err, RV_VALIDATION, "invalidSetting", r->name,
-                             "%s must be a whole number from %" PRId64 " to %" PRId64, r->name, r->min, r->max);
+                             "%s must be a whole number from %" PRId64 " to %" PRId64, r->name,
+                             r->min, r->max);
     *number_of(s, r) = n;
     return RV_OK;
 }
@@ -101,8 +103,8 @@ static rv_status set_word(rv__setup *s, const row *r, const char *value, rv_erro
             return RV_OK;
         }
     }
-    return rv__fail_code(err, RV_VALIDATION, "invalidSetting", r->name, "%s must be \"%s\" or \"%s\"", r->name,
-                         r->words[0], r->words[1]);
+    return rv__fail_code(err, RV_VALIDATION, "invalidSetting", r->name,
+                         "%s must be \"%s\" or \"%s\"", r->name, r->words[0], r->words[1]);
 }
 
 rv_status rv__setup_set(rv__setup *s, const char *name, const char *value, rv_error *err)
@@ -114,5 +116,6 @@ rv_status rv__setup_set(rv__setup *s, const char *name, const char *value, rv_er
             return set_text(s, r, value, err);
         return r->kind == NUMBER ? set_number(s, r, value, err) : set_word(s, r, value, err);
     }
-    return rv__fail_code(err, RV_VALIDATION, "unknownSetting", name, "there is no setting of this name");
+    return rv__fail_code(err, RV_VALIDATION, "unknownSetting", name,
+                         "there is no setting of this name");
 }

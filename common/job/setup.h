@@ -7,11 +7,11 @@
 #include "base/status.h"
 
 typedef struct rv__setup {
-    char   *daemon;      /* NULL: run tasks here        */
-    char   *results_dir; /* NULL: URLs are unsupported  */
-    char   *results_url; /* NULL: file://               */
-    char   *serve;       /* NULL: every model           */
-    int64_t executor;    /* RV__AUTO or RV__STUB        */
+    char *daemon;      /* NULL: run tasks here        */
+    char *results_dir; /* NULL: URLs are unsupported  */
+    char *results_url; /* NULL: file://               */
+    char *serve;       /* NULL: every model           */
+    int64_t executor;  /* RV__AUTO or RV__STUB        */
     int64_t stub_ms, threads, queue, results_ttl, max_steps, max_tasks;
     int64_t strict_uuid, strict;
 } rv__setup;

@@ -1,5 +1,5 @@
-/* The folder of stored pictures.  Files appear by rename, so a reader never sees half a picture; names cannot be
- * guessed, so the folder may be served to everybody who knows one. */
+/* The folder of stored pictures.  Files appear by rename, so a reader never sees half a picture;
+ * names cannot be guessed, so the folder may be served to everybody who knows one. */
 #include "store.h"
 
 #include <dirent.h>
@@ -15,14 +15,14 @@
 #include "base/memory.h"
 #include "base/uuid.h"
 
-#define DIGITS       "abcdefghijklmnopqrstuvwxyz234567"
-#define TEMPORARY    ".writing-"
+#define DIGITS        "abcdefghijklmnopqrstuvwxyz234567"
+#define TEMPORARY     ".writing-"
 #define TEMPORARY_TTL 3600 /* seconds */
 
 enum { RANDOM_BYTES = 16, RANDOM_CHARS = 26 };
 
 struct rv__store {
-    int   fd; /* of the folder */
+    int fd; /* of the folder */
     char *path;
 };
 
@@ -39,7 +39,8 @@ rv_status rv__store_open(const char *folder, rv__store **out, rv_error *err)
     s->path = path ? rv__strdup(path) : NULL;
     free(path);
     if (s->fd < 0 || !s->path || faccessat(s->fd, ".", W_OK | X_OK, AT_EACCESS) != 0) {
-        rv_status status = rv__fail(err, RV_IO, "the folder of results cannot be used: %s", strerror(errno));
+        rv_status status =
+            rv__fail(err, RV_IO, "the folder of results cannot be used: %s", strerror(errno));
         rv__store_close(s);
         return status;
     }
@@ -110,8 +111,8 @@ static bool write_file(int folder, const char *name, const void *bytes, size_t l
     return ok;
 }
 
-rv_status rv__store_put(rv__store *s, const void *bytes, size_t len, const char *ext, int64_t expiry,
-                        char name[RV__STORE_NAME], rv_error *err)
+rv_status rv__store_put(rv__store *s, const void *bytes, size_t len, const char *ext,
+                        int64_t expiry, char name[RV__STORE_NAME], rv_error *err)
 {
     char random[RANDOM_CHARS + 1], temporary[sizeof TEMPORARY + RANDOM_CHARS];
     if (!random_name(random))
@@ -146,7 +147,8 @@ static bool must_go(int folder, const char *name, time_t now)
         return expiry && expiry < now;
     struct stat st;
     return strncmp(name, TEMPORARY, strlen(TEMPORARY)) == 0 &&
-           fstatat(folder, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_mtime < now - TEMPORARY_TTL;
+           fstatat(folder, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+           st.st_mtime < now - TEMPORARY_TTL;
 }
 
 size_t rv__store_sweep(rv__store *s, time_t now)

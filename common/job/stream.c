@@ -4,9 +4,11 @@
 
 #include "call.h"
 
-static const char *const state_words[] = {
-    [RV_QUEUED] = "queued", [RV_RUNNING] = "running", [RV_DONE] = "done", [RV_FAILED] = "failed",
-    [RV_STOPPED] = "stopped"};
+static const char *const state_words[] = {[RV_QUEUED] = "queued",
+                                          [RV_RUNNING] = "running",
+                                          [RV_DONE] = "done",
+                                          [RV_FAILED] = "failed",
+                                          [RV_STOPPED] = "stopped"};
 
 static void write_image(rv__buf *b, const rv_job *j, size_t index)
 {
@@ -17,9 +19,11 @@ static void write_image(rv__buf *b, const rv_job *j, size_t index)
 
 static void write_event(rv__buf *b, const rv_job *j, const rv_event *e)
 {
-    static const char *const names[] = {
-        [RV_EVENT_QUEUED] = "queued", [RV_EVENT_STARTED] = "started", [RV_EVENT_STEP] = "step",
-        [RV_EVENT_IMAGE] = "image",   [RV_EVENT_END] = "end"};
+    static const char *const names[] = {[RV_EVENT_QUEUED] = "queued",
+                                        [RV_EVENT_STARTED] = "started",
+                                        [RV_EVENT_STEP] = "step",
+                                        [RV_EVENT_IMAGE] = "image",
+                                        [RV_EVENT_END] = "end"};
     const char *uuid = rv__task_uuid(j->task);
     rv__buf_addf(b, "event: %s\ndata: {\"taskUUID\":", names[e->kind]);
     rv__json_write_string(b, uuid ? uuid : "");

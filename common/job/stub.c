@@ -1,4 +1,5 @@
-/* The stub executor: a deterministic picture from a hash of the task, without any model, for tests and trials.
+/* The stub executor: a deterministic picture from a hash of the task, without any model, for tests
+ * and trials.
  *
  * Words in the prompt script its behaviour:
  *     stub:fail=STATUS  fails with this status word ("serverError", "busy", "safety", "memory", …)
@@ -25,8 +26,8 @@ typedef struct stub {
 
 typedef struct script {
     rv_status fail; /* RV_OK: no failure */
-    size_t    after;
-    bool      hangs, is_flagged, is_short;
+    size_t after;
+    bool hangs, is_flagged, is_short;
 } script;
 
 /* ---- hashing ---- */
@@ -65,7 +66,7 @@ typedef struct colour {
 
 typedef struct disc {
     int64_t x, y, r;
-    colour  colour;
+    colour colour;
 } disc;
 
 static colour draw_colour(uint64_t *state, int darkest)
@@ -76,8 +77,10 @@ static colour draw_colour(uint64_t *state, int darkest)
     return c;
 }
 
-/* One row: a gradient between two colours, under translucent discs.  Integers only, so that every machine agrees. */
-static void paint_row(uint8_t *row, int y, int w, int h, const colour ends[2], const disc discs[DISCS])
+/* One row: a gradient between two colours, under translucent discs.  Integers only, so that every
+ * machine agrees. */
+static void paint_row(uint8_t *row, int y, int w, int h, const colour ends[2],
+                      const disc discs[DISCS])
 {
     for (int x = 0; x < w; x++) {
         int64_t t = ((int64_t)x * h + (int64_t)y * w) * 256 / (2 * (int64_t)w * h);
@@ -162,8 +165,8 @@ static bool doze(rv__port *port, int ms)
     return !port->cancelled(port);
 }
 
-static rv_status make_one(const stub *s, const rv_task *t, size_t index, bool is_flagged, rv__port *port,
-                          rv_error *err)
+static rv_status make_one(const stub *s, const rv_task *t, size_t index, bool is_flagged,
+                          rv__port *port, rv_error *err)
 {
     const rv__value *v = rv__task_value(t);
     int steps = (int)rv__json_get_int(v, "steps", 1);
@@ -175,7 +178,8 @@ static rv_status make_one(const stub *s, const rv_task *t, size_t index, bool is
     uint64_t hash;
     rv_image *image = NULL;
     if (hash_task(t, index, &hash))
-        image = paint(hash, (int)rv__json_get_int(v, "width", 512), (int)rv__json_get_int(v, "height", 512));
+        image = paint(hash, (int)rv__json_get_int(v, "width", 512),
+                      (int)rv__json_get_int(v, "height", 512));
     if (!image)
         return rv__fail(err, RV_MEMORY, "out of memory");
     if (is_flagged)
@@ -197,7 +201,8 @@ static rv_status stub_run(void *self, const rv_task *t, rv__port *port, rv_error
         if (status != RV_OK)
             return status;
     }
-    return s.fail != RV_OK && s.after >= n ? rv__fail(err, s.fail, "the stub was told to fail") : RV_OK;
+    return s.fail != RV_OK && s.after >= n ? rv__fail(err, s.fail, "the stub was told to fail")
+                                           : RV_OK;
 }
 
 static void stub_close(void *self)
@@ -205,7 +210,8 @@ static void stub_close(void *self)
     rv__free(self);
 }
 
-rv_status rv__stub_open(const rv__executor_options *o, const rv__executor **executor, void **self, rv_error *err)
+rv_status rv__stub_open(const rv__executor_options *o, const rv__executor **executor, void **self,
+                        rv_error *err)
 {
     static const rv__executor stub_executor = {
         .name = "stub", .workers = WORKERS, .run = stub_run, .close = stub_close};

@@ -1,4 +1,5 @@
-/* Starting threads of the library: signals blocked, processors of the whole program, a name for the debugger. */
+/* Starting threads of the library: signals blocked, processors of the whole program, a name for the
+ * debugger. */
 #ifndef RV_THREADS_H
 #define RV_THREADS_H
 

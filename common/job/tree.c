@@ -1,4 +1,5 @@
-/* A program that was built and not installed finds the model cards of its source tree beside the build folder. */
+/* A program that was built and not installed finds the model cards of its source tree beside the
+ * build folder. */
 #include "tree.h"
 
 #include <stdio.h>

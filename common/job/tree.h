@@ -4,7 +4,8 @@
 
 #include "reverie.h"
 
-/* Adds config/models of the tree this program was built in, unless cards were given or are installed. */
+/* Adds config/models of the tree this program was built in, unless cards were given or are
+ * installed. */
 void rv__tree_models(rv *r);
 
 #endif

@@ -1,15 +1,15 @@
-/* Worker threads.  They start with the first task and not before (a host may fork until then), take no signals, and
- * are not tied to the processor of the thread that started them. */
+/* Worker threads.  They start with the first task and not before (a host may fork until then), take
+ * no signals, and are not tied to the processor of the thread that started them. */
 #include <sched.h>
 #include <signal.h>
 
 #include "context.h"
 #include "threads.h"
 
-/* The processors the program was given when it was loaded.  nginx ties its workers to single processors after that,
- * which must not be inherited by threads that compute. */
+/* The processors the program was given when it was loaded.  nginx ties its workers to single
+ * processors after that, which must not be inherited by threads that compute. */
 static cpu_set_t processors;
-static bool      processors_known;
+static bool processors_known;
 
 __attribute__((constructor)) static void remember_processors(void)
 {

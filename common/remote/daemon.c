@@ -1,5 +1,6 @@
-/* The client of our own daemon (or of nginx with our module): one task per request, its progress as an event stream.
- * Tasks that ask for pixels get a lossless picture; calls get the finished result items, which are passed on. */
+/* The client of our own daemon (or of nginx with our module): one task per request, its progress as
+ * an event stream. Tasks that ask for pixels get a lossless picture; calls get the finished result
+ * items, which are passed on. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -21,20 +22,20 @@ enum {
 
 typedef struct daemon_client {
     rv__io *io;
-    char   *url, *unix_path; /* unix_path NULL: TCP */
+    char *url, *unix_path; /* unix_path NULL: TCP */
 } daemon_client;
 
 /* One task on its way.  Belongs to the I/O thread after the start. */
 typedef struct errand {
     rv__port *port;
-    size_t    wanted, received;
-    bool      items;     /* finished items are wanted, else pixels              */
-    bool      is_plain;  /* the answer is one JSON text and no event stream     */
-    bool      is_done;   /* every picture came: what follows is not looked at   */
-    bool      has_reply;
-    rv__sse   sse;
-    rv__buf   answer; /* a refusal, or all of a plain answer */
-    rv_error  error; /* from the reply */
+    size_t wanted, received;
+    bool items;    /* finished items are wanted, else pixels              */
+    bool is_plain; /* the answer is one JSON text and no event stream     */
+    bool is_done;  /* every picture came: what follows is not looked at   */
+    bool has_reply;
+    rv__sse sse;
+    rv__buf answer; /* a refusal, or all of a plain answer */
+    rv_error error; /* from the reply */
 } errand;
 
 static void errand_free(errand *e)
@@ -49,9 +50,9 @@ static void errand_free(errand *e)
 static rv_status status_from_http(int http)
 {
     static const struct {
-        int       http;
+        int http;
         rv_status status;
-    } rows[] = {{400, RV_VALIDATION}, {401, RV_AUTH},       {402, RV_QUOTA},  {403, RV_AUTH},
+    } rows[] = {{400, RV_VALIDATION}, {401, RV_AUTH},       {402, RV_QUOTA},     {403, RV_AUTH},
                 {404, RV_NOT_FOUND},  {429, RV_RATE_LIMIT}, {499, RV_CANCELLED}, {502, RV_PROVIDER},
                 {503, RV_BUSY},       {504, RV_TIMEOUT}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
@@ -65,7 +66,8 @@ static rv_status status_from_http(int http)
 static void read_error(errand *e, int http, const rv__value *body)
 {
     const rv__value *first = rv__json_first(rv__json_get(body, "errors"));
-    const char *message = rv__json_get_string(first, "message", "the server answered without a reason");
+    const char *message =
+        rv__json_get_string(first, "message", "the server answered without a reason");
     const char *code = rv__json_get_string(first, "code", NULL);
     const rv__value *parameter = rv__json_get(first, "parameter");
     if (rv__json_is_array(parameter))
@@ -173,13 +175,14 @@ static bool on_event(void *user, const char *name, const char *data, size_t len)
         return rv__fail(&e->error, RV_PROVIDER, "an event that is not JSON") == RV_OK;
     bool go_on = true;
     if (strcmp(name, "step") == 0)
-        e->port->step(e->port, (size_t)rv__json_get_int(v, "index", 0), (int)rv__json_get_int(v, "step", 0),
-                      (int)rv__json_get_int(v, "steps", 0), NULL);
+        e->port->step(e->port, (size_t)rv__json_get_int(v, "index", 0),
+                      (int)rv__json_get_int(v, "step", 0), (int)rv__json_get_int(v, "steps", 0),
+                      NULL);
     else if (strcmp(name, "image") == 0)
         go_on = on_item(e, rv__json_get(v, "item"), rv__json_get_int(v, "index", -1));
     else if (strcmp(name, "end") == 0)
-        e->is_done = e->received == e->wanted &&
-                     strcmp(rv__json_get_string(v, "state", ""), "done") == 0;
+        e->is_done =
+            e->received == e->wanted && strcmp(rv__json_get_string(v, "state", ""), "done") == 0;
     else if (strcmp(name, "reply") == 0)
         on_reply(e, v);
     rv__json_free(v);
@@ -191,7 +194,8 @@ static bool on_data(void *user, int http_status, const char *bytes, size_t len)
     errand *e = user;
     if (e->is_done) /* the reply repeats all pictures */
         return true;
-    if (!e->sse.line.len && !e->sse.has_data && !e->received && !e->answer.len && len && *bytes == '{')
+    if (!e->sse.line.len && !e->sse.has_data && !e->received && !e->answer.len && len &&
+        *bytes == '{')
         e->is_plain = true; /* no line of an event stream begins like this */
     if (http_status == 200 && !e->is_plain)
         return rv__sse_feed(&e->sse, bytes, len, on_event, e);
@@ -205,7 +209,8 @@ static void read_plain(errand *e)
     rv__value *v = rv__json_parse(e->answer.data, e->answer.len, NULL);
     int64_t index = 0;
     bool go_on = true;
-    for (const rv__value *i = rv__json_first(rv__json_get(v, "data")); i && go_on; i = rv__json_next(i))
+    for (const rv__value *i = rv__json_first(rv__json_get(v, "data")); i && go_on;
+         i = rv__json_next(i))
         go_on = on_item(e, i, index++);
     if (!v)
         rv__fail(&e->error, RV_PROVIDER, "the answer is not JSON");
@@ -216,14 +221,16 @@ static void read_plain(errand *e)
     rv__json_free(v);
 }
 
-/* A refusal is plain JSON with its own HTTP status; whatever is not ours (an HTML page) is reported by its status. */
+/* A refusal is plain JSON with its own HTTP status; whatever is not ours (an HTML page) is reported
+ * by its status. */
 static void read_refusal(errand *e, int http)
 {
     rv__value *v = e->answer.len ? rv__json_parse(e->answer.data, e->answer.len, NULL) : NULL;
     if (v && rv__json_first(rv__json_get(v, "errors")))
         read_error(e, http, v);
     else
-        rv__fail(&e->error, status_from_http(http), "the server answered with HTTP status %d", http);
+        rv__fail(&e->error, status_from_http(http), "the server answered with HTTP status %d",
+                 http);
     e->error.http_status = http;
     rv__json_free(v);
 }
@@ -284,8 +291,9 @@ static const rv__io_events events = {on_data, on_done, on_cancelled};
 /* Members that the pixel form replaces. */
 static bool is_replaced(const char *key)
 {
-    static const char *const names[] = {"outputType",  "outputFormat", "outputQuality", "ttl",
-                                        "includeCost", "webhookURL",   "uploadEndpoint", "deliveryMethod"};
+    static const char *const names[] = {
+        "outputType",  "outputFormat", "outputQuality",  "ttl",
+        "includeCost", "webhookURL",   "uploadEndpoint", "deliveryMethod"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         if (strcmp(key, names[i]) == 0)
             return true;
@@ -309,7 +317,8 @@ static char *request_body(const rv_task *t, bool items, size_t *len)
     write_member(&b, "taskUUID", rv__task_uuid(t) ? rv__task_uuid(t) : "");
     for (const rv__value *v = rv__json_first(rv__task_value(t)); v; v = rv__json_next(v)) {
         const char *key = rv__json_key(v);
-        if (strcmp(key, "taskType") == 0 || strcmp(key, "taskUUID") == 0 || (!items && is_replaced(key)))
+        if (strcmp(key, "taskType") == 0 || strcmp(key, "taskUUID") == 0 ||
+            (!items && is_replaced(key)))
             continue;
         rv__buf_adds(&b, ",");
         rv__json_write_string(&b, key);
@@ -317,7 +326,8 @@ static char *request_body(const rv_task *t, bool items, size_t *len)
         rv__json_write_value(&b, v);
     }
     if (!items)
-        rv__buf_adds(&b, ",\"outputType\":\"base64Data\",\"outputFormat\":\"PNG\",\"includeCost\":true");
+        rv__buf_adds(
+            &b, ",\"outputType\":\"base64Data\",\"outputFormat\":\"PNG\",\"includeCost\":true");
     rv__buf_adds(&b, "}]");
     return rv__buf_take(&b, len);
 }
@@ -343,7 +353,8 @@ static rv_status daemon_start(void *self, const rv_task *task, rv__port *port, r
     errand *e = errand_new(task, port);
     size_t len = 0;
     char *body = e ? request_body(task, how->items, &len) : NULL;
-    char *prefix = how->results_url ? rv__format("Reverie-Results-URL: %s", how->results_url) : NULL;
+    char *prefix =
+        how->results_url ? rv__format("Reverie-Results-URL: %s", how->results_url) : NULL;
     if (!body || (how->results_url && !prefix)) {
         rv__free(body);
         rv__free(prefix);
@@ -351,13 +362,15 @@ static rv_status daemon_start(void *self, const rv_task *task, rv__port *port, r
             errand_free(e);
         return rv__fail(err, RV_MEMORY, "out of memory");
     }
-    const char *headers[] = {"Content-Type: application/json", "Accept: text/event-stream", "Expect:", prefix, NULL};
+    const char *headers[] = {"Content-Type: application/json", "Accept: text/event-stream",
+                             "Expect:", prefix, NULL};
     rv__io_request q = {.url = d->url,
                         .unix_path = d->unix_path,
                         .headers = headers,
                         .body = body,
                         .body_len = len,
-                        .silence_s = d->unix_path ? SILENCE_S : 0}; /* other servers may not stream */
+                        .silence_s =
+                            d->unix_path ? SILENCE_S : 0}; /* other servers may not stream */
     rv_status s = rv__io_start(d->io, &q, &events, e, err);
     if (s != RV_OK)
         errand_free(e);
@@ -387,8 +400,11 @@ static rv_status read_address(daemon_client *d, const char *address, rv_error *e
         d->url = rv__strdup("http://reveried/generate?stream=1");
     } else if (strncmp(address, "http://", 7) == 0 || strncmp(address, "https://", 8) == 0) {
         const char *path = strchr(strstr(address, "://") + 3, '/');
-        const char *more = !path ? "/generate?stream=1" : strchr(path, '?') ? "&stream=1" : "?stream=1";
-        d->url = path && !path[1] ? rv__format("%sgenerate?stream=1", address) : rv__format("%s%s", address, more);
+        const char *more = !path               ? "/generate?stream=1"
+                           : strchr(path, '?') ? "&stream=1"
+                                               : "?stream=1";
+        d->url = path && !path[1] ? rv__format("%sgenerate?stream=1", address)
+                                  : rv__format("%s%s", address, more);
     } else {
         return rv__fail_code(err, RV_VALIDATION, "invalidSetting", "daemon",
                              "the daemon's address must be unix:PATH or http://HOST:PORT");
@@ -397,7 +413,8 @@ static rv_status read_address(daemon_client *d, const char *address, rv_error *e
     return ok ? RV_OK : rv__fail(err, RV_MEMORY, "out of memory");
 }
 
-rv_status rv__daemon_open(const rv__executor_options *o, const rv__executor **executor, void **self, rv_error *err)
+rv_status rv__daemon_open(const rv__executor_options *o, const rv__executor **executor, void **self,
+                          rv_error *err)
 {
     static const rv__executor daemon_executor = {
         .name = "daemon", .start = daemon_start, .cancel = daemon_cancel, .close = daemon_close};

@@ -1,5 +1,6 @@
-/* The I/O thread: a curl multi handle that only this thread touches, fed through a list under a lock.  Callbacks run
- * without the lock.  It never looks at proxies, cookies, .netrc or redirects: the address is the one that was set. */
+/* The I/O thread: a curl multi handle that only this thread touches, fed through a list under a
+ * lock.  Callbacks run without the lock.  It never looks at proxies, cookies, .netrc or redirects:
+ * the address is the one that was set. */
 #include "io.h"
 
 #include <curl/curl.h>
@@ -14,28 +15,28 @@
 enum { IDLE_HANDLES = 16, POLL_MS = 1000, CONNECT_MS = 10000 };
 
 typedef struct transfer {
-    struct transfer     *prev, *next;
+    struct transfer *prev, *next;
     const rv__io_events *events;
-    void                *user;
-    CURL                *easy; /* set by the thread when it starts */
-    struct curl_slist   *headers;
-    char                *url, *unix_path, *body;
-    size_t               body_len;
-    int                  connect_ms, silence_s, total_ms;
-    bool                 refused; /* events->data said false */
-    char                 why[CURL_ERROR_SIZE];
+    void *user;
+    CURL *easy; /* set by the thread when it starts */
+    struct curl_slist *headers;
+    char *url, *unix_path, *body;
+    size_t body_len;
+    int connect_ms, silence_s, total_ms;
+    bool refused; /* events->data said false */
+    char why[CURL_ERROR_SIZE];
 } transfer;
 
 struct rv__io {
-    pthread_t       thread;
-    CURLM          *multi;
+    pthread_t thread;
+    CURLM *multi;
     pthread_mutex_t lock;
-    transfer       *fresh; /* guarded by lock: not seen by the thread yet */
-    bool            stop;  /* guarded by lock */
+    transfer *fresh; /* guarded by lock: not seen by the thread yet */
+    bool stop;       /* guarded by lock */
     /* The thread's own. */
     transfer *active;
-    CURL     *idle[IDLE_HANDLES];
-    int       idle_count;
+    CURL *idle[IDLE_HANDLES];
+    int idle_count;
 };
 
 static void global_init(void)
@@ -59,7 +60,8 @@ static size_t on_data(char *bytes, size_t size, size_t count, void *user)
     transfer *t = user;
     long status = 0;
     curl_easy_getinfo(t->easy, CURLINFO_RESPONSE_CODE, &status);
-    if (t->events->cancelled(t->user) || !t->events->data(t->user, (int)status, bytes, size * count)) {
+    if (t->events->cancelled(t->user) ||
+        !t->events->data(t->user, (int)status, bytes, size * count)) {
         t->refused = true;
         return CURL_WRITEFUNC_ERROR;
     }
@@ -71,24 +73,28 @@ static bool configure(transfer *t)
     CURL *e = t->easy;
     bool ok = curl_easy_setopt(e, CURLOPT_URL, t->url) == CURLE_OK;
     ok = ok && curl_easy_setopt(e, CURLOPT_PROTOCOLS_STR, "http,https") == CURLE_OK;
-    ok = ok && (!t->unix_path || curl_easy_setopt(e, CURLOPT_UNIX_SOCKET_PATH, t->unix_path) == CURLE_OK);
+    ok = ok &&
+         (!t->unix_path || curl_easy_setopt(e, CURLOPT_UNIX_SOCKET_PATH, t->unix_path) == CURLE_OK);
     ok = ok && curl_easy_setopt(e, CURLOPT_PROXY, "") == CURLE_OK;
     ok = ok && curl_easy_setopt(e, CURLOPT_PRIVATE, t) == CURLE_OK;
     ok = ok && curl_easy_setopt(e, CURLOPT_HTTPHEADER, t->headers) == CURLE_OK;
     if (t->body) {
-        ok = ok && curl_easy_setopt(e, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)t->body_len) == CURLE_OK;
+        ok = ok &&
+             curl_easy_setopt(e, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)t->body_len) == CURLE_OK;
         ok = ok && curl_easy_setopt(e, CURLOPT_POSTFIELDS, t->body) == CURLE_OK;
     }
     curl_easy_setopt(e, CURLOPT_FOLLOWLOCATION, 0L);
     curl_easy_setopt(e, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
     curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1L);
-    curl_easy_setopt(e, CURLOPT_TCP_KEEPALIVE, 1L); /* finds a machine that vanished during a long silence */
+    curl_easy_setopt(e, CURLOPT_TCP_KEEPALIVE,
+                     1L); /* finds a machine that vanished during a long silence */
     curl_easy_setopt(e, CURLOPT_BUFFERSIZE, 256L * 1024);
     curl_easy_setopt(e, CURLOPT_USERAGENT, "reverie/" RV_VERSION);
     curl_easy_setopt(e, CURLOPT_ERRORBUFFER, t->why);
     curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, on_data);
     curl_easy_setopt(e, CURLOPT_WRITEDATA, t);
-    curl_easy_setopt(e, CURLOPT_CONNECTTIMEOUT_MS, (long)(t->connect_ms ? t->connect_ms : CONNECT_MS));
+    curl_easy_setopt(e, CURLOPT_CONNECTTIMEOUT_MS,
+                     (long)(t->connect_ms ? t->connect_ms : CONNECT_MS));
     curl_easy_setopt(e, CURLOPT_TIMEOUT_MS, (long)t->total_ms);
     curl_easy_setopt(e, CURLOPT_LOW_SPEED_LIMIT, t->silence_s ? 1L : 0L);
     curl_easy_setopt(e, CURLOPT_LOW_SPEED_TIME, (long)t->silence_s);
@@ -208,7 +214,8 @@ static void end_cancelled(rv__io *io, bool all)
 static void end_finished(rv__io *io)
 {
     int left;
-    for (CURLMsg *m = curl_multi_info_read(io->multi, &left); m; m = curl_multi_info_read(io->multi, &left)) {
+    for (CURLMsg *m = curl_multi_info_read(io->multi, &left); m;
+         m = curl_multi_info_read(io->multi, &left)) {
         if (m->msg != CURLMSG_DONE)
             continue;
         transfer *t = NULL;
@@ -275,7 +282,8 @@ static bool copy_headers(transfer *t, const char *const *headers)
     return true;
 }
 
-rv_status rv__io_start(rv__io *io, const rv__io_request *q, const rv__io_events *events, void *user, rv_error *err)
+rv_status rv__io_start(rv__io *io, const rv__io_request *q, const rv__io_events *events, void *user,
+                       rv_error *err)
 {
     transfer *t = rv__calloc(1, sizeof *t);
     if (!t) {

@@ -1,5 +1,5 @@
-/* HTTP transfers for everything that waits for another machine: one thread with one curl multi handle per context.
- * What a service says is not known here (see the files of the services). */
+/* HTTP transfers for everything that waits for another machine: one thread with one curl multi
+ * handle per context. What a service says is not known here (see the files of the services). */
 #ifndef RV_IO_H
 #define RV_IO_H
 
@@ -9,34 +9,36 @@ typedef struct rv__io rv__io;
 
 /* What the owner of a transfer is told, always on the I/O thread. */
 typedef struct rv__io_events {
-    /* Bytes of the answer's body as they arrive; http_status is the answer's.  False ends the transfer. */
+    /* Bytes of the answer's body as they arrive; http_status is the answer's.  False ends the
+     * transfer. */
     bool (*data)(void *user, int http_status, const char *bytes, size_t len);
-    /* The transfer is over, told exactly once: RV_OK when the whole answer arrived (whatever its HTTP status),
-     * RV_CONNECTION, RV_TIMEOUT, RV_CANCELLED, RV_PROVIDER (data said false), RV_MEMORY.  err says more;
-     * http_status is 0 when no answer began, err->retry_after_ms is what a Retry-After header asked for. */
+    /* The transfer is over, told exactly once: RV_OK when the whole answer arrived (whatever its
+     * HTTP status), RV_CONNECTION, RV_TIMEOUT, RV_CANCELLED, RV_PROVIDER (data said false),
+     * RV_MEMORY.  err says more; http_status is 0 when no answer began, err->retry_after_ms is what
+     * a Retry-After header asked for. */
     void (*done)(void *user, rv_status status, int http_status, const rv_error *err);
     /* True once the transfer is not wanted any more. */
     bool (*cancelled)(void *user);
 } rv__io_events;
 
 typedef struct rv__io_request {
-    const char        *url;
-    const char        *unix_path;  /* connect there instead; may be NULL                          */
-    const char *const *headers;    /* "Name: value", NULL-ended; may be NULL                      */
-    char              *body;       /* POST when not NULL; taken (rv__free), also on failure       */
-    size_t             body_len;
-    int                connect_ms; /* 0: 10 seconds                                               */
-    int                silence_s;  /* longest time without a byte of progress; 0: no limit        */
-    int                total_ms;   /* 0: no limit                                                 */
+    const char *url;
+    const char *unix_path;      /* connect there instead; may be NULL                          */
+    const char *const *headers; /* "Name: value", NULL-ended; may be NULL                      */
+    char *body;                 /* POST when not NULL; taken (rv__free), also on failure       */
+    size_t body_len;
+    int connect_ms; /* 0: 10 seconds                                               */
+    int silence_s;  /* longest time without a byte of progress; 0: no limit        */
+    int total_ms;   /* 0: no limit                                                 */
 } rv__io_request;
 
 /* Starts the thread. */
 rv_status rv__io_open(rv__io **out, rv_error *err);
 
-/* Queues a transfer; texts are copied.  On RV_OK events->done follows, never from inside this call.  Any thread.
- * events must live as long as the transfer. */
-rv_status rv__io_start(rv__io *io, const rv__io_request *request, const rv__io_events *events, void *user,
-                       rv_error *err);
+/* Queues a transfer; texts are copied.  On RV_OK events->done follows, never from inside this call.
+ * Any thread. events must live as long as the transfer. */
+rv_status rv__io_start(rv__io *io, const rv__io_request *request, const rv__io_events *events,
+                       void *user, rv_error *err);
 
 /* Makes the thread look for cancelled transfers now.  Any thread; does not block. */
 void rv__io_wake(rv__io *io);

@@ -1,4 +1,5 @@
-/* Parses server-sent events incrementally.  Lines end with LF, CR LF or CR; comments and unknown fields are skipped. */
+/* Parses server-sent events incrementally.  Lines end with LF, CR LF or CR; comments and unknown
+ * fields are skipped. */
 #include "sse.h"
 
 #include <stdio.h>
@@ -50,7 +51,8 @@ static void field(rv__sse *s, const char *line, size_t len)
         rv__buf_add(&s->data, value, size);
         s->has_data = true;
     } else if (name == 5 && memcmp(line, "event", 5) == 0) {
-        snprintf(s->name, sizeof s->name, "%.*s", (int)(size < sizeof s->name ? size : sizeof s->name), value);
+        snprintf(s->name, sizeof s->name, "%.*s",
+                 (int)(size < sizeof s->name ? size : sizeof s->name), value);
     }
 }
 

@@ -4,13 +4,14 @@
 
 #include "base/memory.h"
 
-/* name is "message" when the stream names none; data is NUL-terminated.  False stops the feeding. */
+/* name is "message" when the stream names none; data is NUL-terminated.  False stops the feeding.
+ */
 typedef bool rv__sse_fn(void *user, const char *name, const char *data, size_t len);
 
 typedef struct rv__sse {
     rv__buf line, data;
-    char    name[32];
-    bool    has_data, after_cr;
+    char name[32];
+    bool has_data, after_cr;
 } rv__sse;
 
 void rv__sse_init(rv__sse *s, size_t max_event); /* bytes of one event */

@@ -1,5 +1,5 @@
-/* What a job costs beside the work itself: submit to END with the stub at 0 ms, against the same hand-off with bare
- * pthreads (a task to a worker thread and back through an eventfd). */
+/* What a job costs beside the work itself: submit to END with the stub at 0 ms, against the same
+ * hand-off with bare pthreads (a task to a worker thread and back through an eventfd). */
 #include <poll.h>
 #include <pthread.h>
 #include <stdint.h>
@@ -36,11 +36,11 @@ static double median(double *values, int n)
 /* ---- the peer: one worker thread, one slot, one eventfd ---- */
 
 typedef struct peer {
-    pthread_t       threads[4];
+    pthread_t threads[4];
     pthread_mutex_t lock;
-    pthread_cond_t  work;
-    int             waiting, fd;
-    bool            stop;
+    pthread_cond_t work;
+    int waiting, fd;
+    bool stop;
 } peer;
 
 static void *peer_run(void *arg)
@@ -87,8 +87,10 @@ static rv *open_context(rv_batch **batch)
     if (rv_open(&r) != RV_OK || rv_set(r, "models", SOURCE_ROOT "/config/models", NULL) != RV_OK)
         exit(1);
     rv_set(r, "executor", "stub", NULL);
-    const char *body = "[{\"taskType\":\"imageInference\",\"taskUUID\":\"00000000-0000-4000-8000-000000000001\","
-                       "\"model\":\"runware:97@3\",\"positivePrompt\":\"stub:fail=safety\",\"seed\":1,\"steps\":1}]";
+    const char *body =
+        "[{\"taskType\":\"imageInference\",\"taskUUID\":\"00000000-0000-4000-8000-000000000001\","
+        "\"model\":\"runware:97@3\",\"positivePrompt\":\"stub:fail=safety\",\"seed\":1,\"steps\":1}"
+        "]";
     *batch = rv_batch_parse(r, body, strlen(body));
     if (!rv_batch_task(*batch, 0))
         exit(1);
@@ -142,7 +144,8 @@ int main(void)
         back += (int)peer_wait(&p);
     }
     c = ROUNDS * 5 / (now_us() - t) * 1e6;
-    printf("bench job-throughput: %.0f jobs/s | pthread hand-off %.0f jobs/s | ratio %.2f\n", a, c, a / c);
+    printf("bench job-throughput: %.0f jobs/s | pthread hand-off %.0f jobs/s | ratio %.2f\n", a, c,
+           a / c);
 
     pthread_mutex_lock(&p.lock);
     p.stop = true;

@@ -67,8 +67,9 @@ class Daemon:
 
     def start(self, wait=True):
         with open(self.log_path, "ab") as log:
-            self.process = subprocess.Popen([REVERIED, "--socket", self.socket, "--state", self.state, "--models", CARDS,
-                                             "--executor", self.executor, *self.options], stderr=log)
+            self.process = subprocess.Popen([REVERIED, "--socket", self.socket, "--state", self.state,
+                                             "--models", CARDS, "--executor", self.executor, *self.options],
+                                            stderr=log)
         if wait:
             wait_until(self.answers, what="the daemon")
         return self

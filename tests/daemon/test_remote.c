@@ -1,5 +1,5 @@
-/* The client of the daemon: against servers that say anything at all, and against a real reveried that is killed and
- * comes back while the context lives on. */
+/* The client of the daemon: against servers that say anything at all, and against a real reveried
+ * that is killed and comes back while the context lives on. */
 #include "../unit/job_fixture.h"
 
 #include <arpa/inet.h>
@@ -17,13 +17,13 @@
 /* ---- a server that follows a script ---- */
 
 typedef struct fake {
-    pthread_t   thread;
-    int         fd, port;
+    pthread_t thread;
+    int fd, port;
     const char *answer; /* sent after each request, then the connection is closed */
-    size_t      len;
-    bool        hold;    /* keep the connection open until the client closes it    */
-    char        request[65536];
-    int         served;
+    size_t len;
+    bool hold; /* keep the connection open until the client closes it    */
+    char request[65536];
+    int served;
 } fake;
 
 static void read_request(fake *f, int c)
@@ -35,8 +35,10 @@ static void read_request(fake *f, int c)
             return;
         at += (size_t)n;
         f->request[at] = '\0';
-        const char *body = strstr(f->request, "\r\n\r\n"), *length = strcasestr(f->request, "content-length: ");
-        if (body && length && at >= (size_t)(body + 4 - f->request) + strtoul(length + 16, NULL, 10))
+        const char *body = strstr(f->request, "\r\n\r\n"),
+                   *length = strcasestr(f->request, "content-length: ");
+        if (body && length &&
+            at >= (size_t)(body + 4 - f->request) + strtoul(length + 16, NULL, 10))
             return;
     }
 }
@@ -102,50 +104,65 @@ static rv *open_fake(const fake *f)
 }
 
 #define STREAM "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
-#define PNG "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4z8AAAAMBAQDJ/pLvAAAAAElFTkSuQmCC"
-#define ITEM(seed) "{\"taskType\":\"imageInference\",\"imageUUID\":\"u\",\"seed\":" #seed ",\"imageBase64Data\":\"" PNG "\"}"
+#define PNG                                                                                        \
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4z8AAAAMBAQDJ/pLvAAAAAElFTkSuQmCC"
+#define ITEM(seed)                                                                                 \
+    "{\"taskType\":\"imageInference\",\"imageUUID\":\"u\",\"seed\":" #seed                         \
+    ",\"imageBase64Data\":\"" PNG "\"}"
 #define IMAGE "event: image\ndata: {\"index\":0,\"item\":" ITEM(18446744073709551615) "}\n\n"
-#define END "event: end\ndata: {\"state\":\"done\"}\n\n"
+#define END   "event: end\ndata: {\"state\":\"done\"}\n\n"
 #define BEGIN "event: queued\ndata: {\"position\":0}\n\n: comment\n\nevent: started\ndata: {}\n\n"
-#define STEP "event: step\ndata: {\"index\":0,\"step\":1,\"steps\":4}\n\n"
+#define STEP  "event: step\ndata: {\"index\":0,\"step\":1,\"steps\":4}\n\n"
 
 /* What the server says, and how the task ends. */
 static const struct {
     const char *answer;
-    rv_status   status;
+    rv_status status;
     const char *message; /* part of it */
 } answers[] = {
     {STREAM BEGIN STEP IMAGE END, RV_OK, ""},
-    {STREAM BEGIN STEP IMAGE "event: reply\ndata: {\"status\":200,\"body\":{\"data\":[]}}\n\n", RV_OK, ""},
+    {STREAM BEGIN STEP IMAGE "event: reply\ndata: {\"status\":200,\"body\":{\"data\":[]}}\n\n",
+     RV_OK, ""},
     {STREAM BEGIN STEP, RV_BUSY, "went away while it worked"},
     {STREAM, RV_BUSY, "went away"},
     {"", RV_BUSY, "cannot be reached"},
     {"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n" BEGIN, RV_BUSY, "went away"},
     {STREAM BEGIN END, RV_BUSY, "went away"},
-    {STREAM BEGIN END "event: reply\ndata: {\"status\":200,\"body\":{\"data\":[]}}\n\n", RV_PROVIDER, "0 of 1"},
-    {STREAM "event: image\ndata: {\"index\":1,\"item\":" ITEM(1) "}\n\n", RV_PROVIDER, "not asked for"},
+    {STREAM BEGIN END "event: reply\ndata: {\"status\":200,\"body\":{\"data\":[]}}\n\n",
+     RV_PROVIDER, "0 of 1"},
+    {STREAM "event: image\ndata: {\"index\":1,\"item\":" ITEM(1) "}\n\n", RV_PROVIDER,
+     "not asked for"},
     {STREAM "event: image\ndata: {\"index\":0}\n\n", RV_PROVIDER, "not asked for"},
     {STREAM "event: image\ndata: {\"index\":0,\"item\":{}}\n\n", RV_PROVIDER, "without picture"},
-    {STREAM "event: image\ndata: {\"index\":0,\"item\":{\"imageURL\":\"http://x/\"}}\n\n", RV_PROVIDER, "by URL"},
-    {STREAM "event: image\ndata: {\"index\":0,\"item\":{\"imageBase64Data\":\"a\"}}\n\n", RV_PROVIDER, "base64"},
-    {STREAM "event: image\ndata: {\"index\":0,\"item\":{\"imageBase64Data\":\"aGVsbG8=\"}}\n\n", RV_PROVIDER, "PNG"},
+    {STREAM "event: image\ndata: {\"index\":0,\"item\":{\"imageURL\":\"http://x/\"}}\n\n",
+     RV_PROVIDER, "by URL"},
+    {STREAM "event: image\ndata: {\"index\":0,\"item\":{\"imageBase64Data\":\"a\"}}\n\n",
+     RV_PROVIDER, "base64"},
+    {STREAM "event: image\ndata: {\"index\":0,\"item\":{\"imageBase64Data\":\"aGVsbG8=\"}}\n\n",
+     RV_PROVIDER, "PNG"},
     {STREAM "event: image\ndata: {\"index\":\n\n", RV_PROVIDER, "not JSON"},
-    {STREAM "event: reply\ndata: {\"status\":400,\"body\":{\"errors\":[{\"code\":\"contentPolicyViolation\","
+    {STREAM "event: reply\ndata: "
+            "{\"status\":400,\"body\":{\"errors\":[{\"code\":\"contentPolicyViolation\","
             "\"message\":\"no\",\"parameter\":[\"positivePrompt\",\"x\"]}]}}\n\n",
      RV_VALIDATION, "no"},
-    {STREAM "event: reply\ndata: {\"status\":503,\"retryAfter\":7000,\"body\":{\"errors\":[{\"code\":\"x\"}]}}\n\n",
+    {STREAM "event: reply\ndata: "
+            "{\"status\":503,\"retryAfter\":7000,\"body\":{\"errors\":[{\"code\":\"x\"}]}}\n\n",
      RV_BUSY, "without a reason"},
     {STREAM "event: reply\ndata: {\"status\":\"x\"}\n\n", RV_SERVER, "without a reason"},
     {"HTTP/1.1 429 Too Many\r\nRetry-After: 3\r\nContent-Length: 64\r\n\r\n"
      "{\"errors\":[{\"code\":\"rateLimitExceeded\",\"message\":\"full\"}]}      ",
      RV_RATE_LIMIT, "full"},
-    {"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 13\r\n\r\n<html></html>", RV_PROVIDER, "HTTP status 502"},
-    {"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n", RV_SERVER, "status 302"},
+    {"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 13\r\n\r\n<html></html>", RV_PROVIDER,
+     "HTTP status 502"},
+    {"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n", RV_SERVER,
+     "status 302"},
     {"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{\"data\":[" ITEM(3) "]}", RV_OK, ""},
-    {"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{\"data\":[" ITEM(3) "," ITEM(4) "]}", RV_PROVIDER, "not asked"},
+    {"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{\"data\":[" ITEM(3) "," ITEM(4) "]}",
+     RV_PROVIDER, "not asked"},
     {"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{\"data\":[]}", RV_PROVIDER, "0 of 1"},
     {"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{\"data\":[", RV_PROVIDER, "not JSON"},
-    {"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{\"errors\":[{\"message\":\"no\"}]}", RV_SERVER, "no"},
+    {"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{\"errors\":[{\"message\":\"no\"}]}", RV_SERVER,
+     "no"},
     {"SSH-2.0-OpenSSH_9.2\r\n", RV_BUSY, ""},
 };
 
@@ -160,7 +177,8 @@ static void any_answer_ends_the_task(void **state)
         rv_job *j = submit(r, b, &s);
         assert_int_equal(rv_wait(r, j, -1), RV_OK);
         const rv_error *err = rv_job_error(j);
-        if (s.ends != 1 || s.status != answers[i].status || (err && !strstr(err->message, answers[i].message)))
+        if (s.ends != 1 || s.status != answers[i].status ||
+            (err && !strstr(err->message, answers[i].message)))
             fail_msg("answer %zu: status %d, %s", i, s.status, err ? err->message : "done");
         rv_job_unref(j);
         rv_batch_unref(b);
@@ -175,7 +193,8 @@ static void pixels_and_facts_arrive(void **state)
     const char *answer = STREAM BEGIN STEP IMAGE END;
     fake_start(&f, answer, strlen(answer));
     rv *r = open_fake(&f);
-    rv_batch *b = batch_of(r, 1, "a \\\"fox\\\"", ",\"outputType\":\"URL\",\"ttl\":60,\"outputFormat\":\"JPG\"");
+    rv_batch *b = batch_of(r, 1, "a \\\"fox\\\"",
+                           ",\"outputType\":\"URL\",\"ttl\":60,\"outputFormat\":\"JPG\"");
     seen s = {0};
     rv_job *j = submit(r, b, &s);
     rv_wait(r, j, -1);
@@ -245,13 +264,19 @@ static void items_can_be_looked_at(void **state)
 {
     static const struct {
         const char *answer;
-        int         width, pixels;
+        int width, pixels;
     } rows[] = {
         {STREAM IMAGE END, 1, 1},
-        {STREAM "event: image\ndata: {\"index\":0,\"item\":{\"imageDataURI\":\"data:image/png;base64," PNG "\"}}\n\n" END, 1, 1},
-        {STREAM "event: image\ndata: {\"index\":0,\"item\":{\"imageDataURI\":\"x\"}}\n\n" END, 0, 0},
-        {STREAM "event: image\ndata: {\"index\":0,\"item\":{\"imageBase64Data\":\"!\"}}\n\n" END, 0, 0},
-        {STREAM "event: image\ndata: {\"index\":0,\"item\":{\"imageURL\":\"http://x/\"}}\n\n" END, 0, 0},
+        {STREAM
+         "event: image\ndata: {\"index\":0,\"item\":{\"imageDataURI\":\"data:image/png;base64," PNG
+         "\"}}\n\n" END,
+         1, 1},
+        {STREAM "event: image\ndata: {\"index\":0,\"item\":{\"imageDataURI\":\"x\"}}\n\n" END, 0,
+         0},
+        {STREAM "event: image\ndata: {\"index\":0,\"item\":{\"imageBase64Data\":\"!\"}}\n\n" END, 0,
+         0},
+        {STREAM "event: image\ndata: {\"index\":0,\"item\":{\"imageURL\":\"http://x/\"}}\n\n" END,
+         0, 0},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         fake f;
@@ -322,7 +347,7 @@ static void bad_addresses_are_refused(void **state)
 /* ---- a real daemon ---- */
 
 typedef struct real {
-    char  folder[64], address[128], socket[96];
+    char folder[64], address[128], socket[96];
     pid_t pid;
 } real;
 
@@ -334,8 +359,8 @@ static void real_start(real *d, const char *stub_ms)
     snprintf(models, sizeof models, "%s/config/models", getenv("SOURCE_ROOT"));
     d->pid = fork();
     if (d->pid == 0) {
-        execl(program, program, "--socket", d->socket, "--state", state, "--models", models, "--executor", "stub",
-              "--stub-ms", stub_ms, NULL);
+        execl(program, program, "--socket", d->socket, "--state", state, "--models", models,
+              "--executor", "stub", "--stub-ms", stub_ms, NULL);
         _exit(127);
     }
     struct sockaddr_un a = {.sun_family = AF_UNIX};
@@ -418,12 +443,16 @@ static void daemon_comes_and_goes(void **state)
 static void tasks_survive_the_hop(void **state)
 {
     static const char *const more[] = {
-        ",\"seed\":9223372036854776000,\"numberResults\":1", ",\"scheduler\":\"Euler Karras\",\"CFGScale\":3.25",
-        ",\"negativePrompt\":\"blur\",\"CFGScale\":2",       ",\"acceleratorOptions\":{\"teaCache\":true,"
-                                                             "\"cacheStartStepPercentage\":10}",
+        ",\"seed\":9223372036854776000,\"numberResults\":1",
+        ",\"scheduler\":\"Euler Karras\",\"CFGScale\":3.25",
+        ",\"negativePrompt\":\"blur\",\"CFGScale\":2",
+        ",\"acceleratorOptions\":{\"teaCache\":true,"
+        "\"cacheStartStepPercentage\":10}",
         ",\"acceleratorOptions\":{\"fbCache\":true,\"cacheStartStep\":1,\"cacheEndStep\":3}",
-        ",\"safety\":{\"checkContent\":true}",               ",\"outputFormat\":\"WEBP\",\"outputQuality\":50",
-        ",\"lora\":[{\"model\":\"civitai:1@2\",\"weight\":0.5}]", ",\"ttl\":60,\"includeCost\":true"};
+        ",\"safety\":{\"checkContent\":true}",
+        ",\"outputFormat\":\"WEBP\",\"outputQuality\":50",
+        ",\"lora\":[{\"model\":\"civitai:1@2\",\"weight\":0.5}]",
+        ",\"ttl\":60,\"includeCost\":true"};
     real d;
     real_open(&d);
     real_start(&d, "0");
@@ -431,7 +460,8 @@ static void tasks_survive_the_hop(void **state)
     for (size_t i = 0; i < sizeof more / sizeof *more; i++) {
         for (int as_call = 0; as_call < 2; as_call++) {
             char *body = body_text(1, "a fox", more[i]);
-            /* body_text gives a seed already; the last one of a duplicate is an error, so it is cut out. */
+            /* body_text gives a seed already; the last one of a duplicate is an error, so it is cut
+             * out. */
             char *seed = strstr(body, "\"seed\":7,");
             if (strstr(more[i], "\"seed\""))
                 memmove(seed, seed + 9, strlen(seed + 9) + 1);
@@ -441,7 +471,8 @@ static void tasks_survive_the_hop(void **state)
                 while (rv_dispatch(r) > 0)
                     poll(&p, 1, -1);
                 if (rv_call_reply(c)->http_status != 200)
-                    fail_msg("%s: %.*s", more[i], (int)rv_call_reply(c)->len, rv_call_reply(c)->body);
+                    fail_msg("%s: %.*s", more[i], (int)rv_call_reply(c)->len,
+                             rv_call_reply(c)->body);
                 rv_call_free(c);
             } else {
                 rv_batch *b = rv_batch_parse(r, body, strlen(body));
@@ -495,10 +526,11 @@ static void many_at_once(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(any_answer_ends_the_task),   cmocka_unit_test(pixels_and_facts_arrive),
-        cmocka_unit_test(calls_pass_items_on),        cmocka_unit_test(cancel_closes_the_transfer), cmocka_unit_test(items_can_be_looked_at),
-       
-        cmocka_unit_test(bad_addresses_are_refused),  cmocka_unit_test(daemon_comes_and_goes),
-        cmocka_unit_test(tasks_survive_the_hop),      cmocka_unit_test(many_at_once)};
+        cmocka_unit_test(any_answer_ends_the_task),  cmocka_unit_test(pixels_and_facts_arrive),
+        cmocka_unit_test(calls_pass_items_on),       cmocka_unit_test(cancel_closes_the_transfer),
+        cmocka_unit_test(items_can_be_looked_at),
+
+        cmocka_unit_test(bad_addresses_are_refused), cmocka_unit_test(daemon_comes_and_goes),
+        cmocka_unit_test(tasks_survive_the_hop),     cmocka_unit_test(many_at_once)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -172,7 +172,7 @@ class Vanishing(DaemonTest):
         self.assertEqual(self.daemon.generate(task(1))[0], 200)
 
     def test_waiting_costs_no_time(self):
-        s = [self.daemon.begin(task(1, "stub:hang"), stream=False), self.daemon.begin(task(2, "stub:hang"), stream=True)]
+        s = [self.daemon.begin(task(i, "stub:hang"), stream=i > 0) for i in range(2)]
         wait_until(lambda: self.daemon.live() == 2)
 
         def ticks():
@@ -215,7 +215,8 @@ class Limits(DaemonTest):
         self.assertEqual((status, json.loads(body)["error"]["code"]), (413, "maxRequestSize"))
 
     def test_malformed_http(self):
-        for text in [b"\x16\x03\x01\x02\x00\x01\x00", b"GET\r\n\r\n", b"POST /generate HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
+        for text in [b"\x16\x03\x01\x02\x00\x01\x00", b"GET\r\n\r\n",
+                     b"POST /generate HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
                      b"POST /generate HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
                      b"G" * 100000 + b"\r\n\r\n", b"\x00" * 5000, b"GET /healthz HTTP/9.9\r\n\r\n"]:
             s = self.daemon.raw()
@@ -232,8 +233,9 @@ class Limits(DaemonTest):
 
 class Socket(DaemonTest):
     def run_second(self, *options):
-        return subprocess.run([REVERIED, "--socket", self.daemon.socket, "--state", self.daemon.state, "--executor", "stub",
-                               "--models", CARDS, *options], capture_output=True, text=True, timeout=60 * SLOW)
+        return subprocess.run([REVERIED, "--socket", self.daemon.socket, "--state", self.daemon.state,
+                               "--executor", "stub", "--models", CARDS, *options],
+                              capture_output=True, text=True, timeout=60 * SLOW)
 
     def test_mode(self):
         self.daemon.start()
@@ -274,7 +276,7 @@ class Socket(DaemonTest):
     def test_wrong_usage(self):
         for options in [["--queue", "x"], ["--nonsense"], ["extra"], ["--executor", "x"]]:
             self.assertEqual(self.run_second(*options).returncode, 2)
-        bad = subprocess.run([REVERIED, "--socket", self.daemon.socket, "--state", "/proc/nowhere", "--executor", "stub"],
+        bad = subprocess.run([REVERIED, "--socket", self.daemon.socket, "--state", "/proc/nowhere"],
                              capture_output=True, text=True)
         self.assertEqual(bad.returncode, 1)
         self.assertIn("/proc/nowhere", bad.stderr)
@@ -344,8 +346,8 @@ class Manager(DaemonTest):
         env = dict(os.environ, NOTIFY_SOCKET=os.path.join(self.folder, "notify"))
         with open(self.daemon.log_path, "wb") as log:
             self.daemon.process = subprocess.Popen(
-                ["sh", "-c", command, "sh", REVERIED, "--state", self.daemon.state, "--models", CARDS, "--executor", "stub"],
-                stderr=log, env=env, pass_fds=[listener.fileno()])
+                ["sh", "-c", command, "sh", REVERIED, "--state", self.daemon.state, "--models", CARDS,
+                 "--executor", "stub"], stderr=log, env=env, pass_fds=[listener.fileno()])
         if saved is not None:
             os.close(saved)
         self.assertEqual(notify.recv(100), b"READY=1")
@@ -373,10 +375,9 @@ class Engine(DaemonTest):
 
     def picture(self, name, *more):
         output = os.path.join(self.folder, name)
-        return output, subprocess.Popen([REVERIE, "generate", "a red house", "-o", output, "--models", CARDS, "--model",
-                                         self.model, "--width", "128", "--height", "128", "--seed", "1", *more],
-                                        stdout=subprocess.DEVNULL,
-                                        stderr=subprocess.PIPE, text=True)
+        command = [REVERIE, "generate", "a red house", "-o", output, "--models", CARDS, "--model", self.model]
+        return output, subprocess.Popen([*command, "--width", "128", "--height", "128", "--seed", "1", *more],
+                                        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
     def test_same_picture_here_and_there(self):
         wait_until(lambda: self.daemon.health()["engine"]["loaded"], what="the loaded model")
@@ -456,8 +457,8 @@ class CommandLine(DaemonTest):
     def test_interrupt(self):
         self.daemon.start()
         for where in (["--stub"], ["--daemon", "unix:" + self.daemon.socket]):
-            p = subprocess.Popen([REVERIE, "generate", "stub:hang", "-o", "p.png", "--models", CARDS, "--model",
-                                  "runware:97@3", "--steps", "1", *where], cwd=self.folder, stderr=subprocess.PIPE)
+            command = [REVERIE, "generate", "stub:hang", "-o", "p.png", "--models", CARDS, "--steps", "1", *where]
+            p = subprocess.Popen([*command, "--model", "runware:97@3"], cwd=self.folder, stderr=subprocess.PIPE)
             if len(where) == 2:
                 wait_until(lambda: self.daemon.live() == 1)
             else:

@@ -1,4 +1,5 @@
-/* What the tests of jobs, calls and events share: a context with the stub, and requests made from few words. */
+/* What the tests of jobs, calls and events share: a context with the stub, and requests made from
+ * few words. */
 #ifndef JOB_FIXTURE_H
 #define JOB_FIXTURE_H
 
@@ -34,11 +35,12 @@ static inline rv *open_stub(const char *stub_ms)
 static inline char *body_text(int n, const char *prompt, const char *more)
 {
     char *text = NULL;
-    int rc = asprintf(&text,
-                      "[{\"taskType\":\"imageInference\",\"taskUUID\":\"00000000-0000-4000-8000-%012d\","
-                      "\"model\":\"runware:97@3\",\"positivePrompt\":\"%s\",\"width\":128,\"height\":128,"
-                      "\"seed\":7,\"steps\":4%s}]",
-                      n, prompt, more);
+    int rc = asprintf(
+        &text,
+        "[{\"taskType\":\"imageInference\",\"taskUUID\":\"00000000-0000-4000-8000-%012d\","
+        "\"model\":\"runware:97@3\",\"positivePrompt\":\"%s\",\"width\":128,\"height\":128,"
+        "\"seed\":7,\"steps\":4%s}]",
+        n, prompt, more);
     assert_true(rc > 0);
     return text;
 }
@@ -57,9 +59,9 @@ static inline rv_batch *batch_of(rv *r, int n, const char *prompt, const char *m
 
 /* What a sink saw. */
 typedef struct seen {
-    int       queued, started, steps, images, ends, after_end;
-    int       last_step;
-    rv_state  state;
+    int queued, started, steps, images, ends, after_end;
+    int last_step;
+    rv_state state;
     rv_status status;
 } seen;
 

@@ -1,4 +1,5 @@
-/* Calls: a body in, one reply out, for every combination of answers and errors; storage, streams, lifetimes. */
+/* Calls: a body in, one reply out, for every combination of answers and errors; storage, streams,
+ * lifetimes. */
 #include "job_fixture.h"
 
 #include <poll.h>
@@ -8,8 +9,8 @@
 #include "base/json.h"
 
 typedef struct outcome {
-    int   done, events, images;
-    bool  free_in_event, free_in_done;
+    int done, events, images;
+    bool free_in_event, free_in_done;
     char *stream; /* text of all events */
 } outcome;
 
@@ -67,43 +68,50 @@ static rv__value *reply_value(const rv_call *c)
     return v;
 }
 
-#define TASK(n, prompt, more)                                                                                       \
-    "{\"taskType\":\"imageInference\",\"taskUUID\":\"00000000-0000-4000-8000-00000000000" #n                        \
-    "\",\"model\":\"runware:97@3\",\"positivePrompt\":\"" prompt                                                    \
+#define TASK(n, prompt, more)                                                                      \
+    "{\"taskType\":\"imageInference\",\"taskUUID\":\"00000000-0000-4000-8000-00000000000" #n       \
+    "\",\"model\":\"runware:97@3\",\"positivePrompt\":\"" prompt                                   \
     "\",\"width\":128,\"height\":128,\"steps\":2,\"seed\":7" more "}"
 #define INLINE ",\"outputType\":\"base64Data\",\"outputFormat\":\"PNG\""
 
 /* What a reply must look like. */
 static const struct {
     const char *body;
-    int         http, data, errors; /* counts; 0 also means that the key is absent */
-    const char *code;               /* of the first error                          */
-    bool        at_once;
+    int http, data, errors; /* counts; 0 also means that the key is absent */
+    const char *code;       /* of the first error                          */
+    bool at_once;
 } replies[] = {
     {"[" TASK(1, "a", INLINE) "]", 200, 1, 0, NULL, false},
     {TASK(1, "a", INLINE), 200, 1, 0, NULL, false},
-    {"[" TASK(1, "a", INLINE ",\"numberResults\":3") "," TASK(2, "b", INLINE) "]", 200, 4, 0, NULL, false},
-    {"[" TASK(1, "a", INLINE) "," TASK(2, "stub:fail=serverError", INLINE) "]", 200, 1, 1, "internalServerError",
+    {"[" TASK(1, "a", INLINE ",\"numberResults\":3") "," TASK(2, "b", INLINE) "]", 200, 4, 0, NULL,
      false},
+    {"[" TASK(1, "a", INLINE) "," TASK(2, "stub:fail=serverError", INLINE) "]", 200, 1, 1,
+     "internalServerError", false},
     {"[" TASK(1, "stub:fail=safety", INLINE) "]", 400, 0, 1, "contentPolicyViolation", false},
     {"[" TASK(1, "stub:fail=busy", INLINE) "," TASK(2, "stub:fail=safety", INLINE) "]", 503, 0, 2,
      "serviceUnavailable", false},
-    {"[" TASK(1, "stub:fail=timeout stub:after=2", INLINE ",\"numberResults\":3") "]", 200, 2, 1, "providerTimeout",
-     false},
-    {"[" TASK(1, "a", INLINE ",\"steps\":0") "," TASK(2, "b", INLINE) "]", 200, 1, 1, "invalidSteps", false},
-    {"[" TASK(1, "a", ",\"outputType\":\"x\",\"outputQuality\":1") "]", 400, 0, 2, "invalidOutputType", true},
+    {"[" TASK(1, "stub:fail=timeout stub:after=2", INLINE ",\"numberResults\":3") "]", 200, 2, 1,
+     "providerTimeout", false},
+    {"[" TASK(1, "a", INLINE ",\"steps\":0") "," TASK(2, "b", INLINE) "]", 200, 1, 1,
+     "invalidSteps", false},
+    {"[" TASK(1, "a", ",\"outputType\":\"x\",\"outputQuality\":1") "]", 400, 0, 2,
+     "invalidOutputType", true},
     {"[" TASK(1, "a", "") "]", 400, 0, 1, "unsupportedParameter", true},
-    {"[" TASK(1, "a", INLINE ",\"deliveryMethod\":\"async\"") "]", 400, 0, 1, "unsupportedParameter", true},
-    {"[" TASK(1, "a", INLINE ",\"webhookURL\":\"https://example.org/\"") "]", 400, 0, 1, "unsupportedParameter", true},
-    {"[" TASK(1, "a", INLINE ",\"uploadEndpoint\":\"https://example.org/\"") "]", 400, 0, 1, "unsupportedParameter",
-     true},
+    {"[" TASK(1, "a", INLINE ",\"deliveryMethod\":\"async\"") "]", 400, 0, 1,
+     "unsupportedParameter", true},
+    {"[" TASK(1, "a", INLINE ",\"webhookURL\":\"https://example.org/\"") "]", 400, 0, 1,
+     "unsupportedParameter", true},
+    {"[" TASK(1, "a", INLINE ",\"uploadEndpoint\":\"https://example.org/\"") "]", 400, 0, 1,
+     "unsupportedParameter", true},
     {"[{\"taskType\":\"ping\",\"ping\":true}]", 200, 1, 0, NULL, true},
     {"[{\"taskType\":\"authentication\",\"apiKey\":\"k\"}]", 200, 1, 0, NULL, true},
-    {"[{\"taskType\":\"authentication\",\"apiKey\":\"k\"}," TASK(1, "a", INLINE) "]", 200, 2, 0, NULL, false},
+    {"[{\"taskType\":\"authentication\",\"apiKey\":\"k\"}," TASK(1, "a", INLINE) "]", 200, 2, 0,
+     NULL, false},
     {"[]", 400, 0, 1, "arrayTooSmall", true},
     {"", 400, 0, 1, "invalidRequestBody", true},
     {"[1", 400, 0, 1, "invalidRequestBody", true},
-    {"[" TASK(1, "a", ",\"model\":\"runware:1@1\"") "]", 400, 0, 1, NULL, true}, /* a duplicate key */
+    {"[" TASK(1, "a", ",\"model\":\"runware:1@1\"") "]", 400, 0, 1, NULL,
+     true}, /* a duplicate key */
 };
 
 static void check_reply(rv *r, size_t i)
@@ -116,7 +124,8 @@ static void check_reply(rv *r, size_t i)
     const rv_reply *reply = rv_call_reply(c);
     rv__value *v = reply_value(c);
     const rv__value *errors = rv__json_get(v, "errors"), *first = rv__json_first(errors);
-    if (reply->http_status != replies[i].http || (int)rv__json_size(rv__json_get(v, "data")) != replies[i].data ||
+    if (reply->http_status != replies[i].http ||
+        (int)rv__json_size(rv__json_get(v, "data")) != replies[i].data ||
         (int)rv__json_size(errors) != replies[i].errors)
         fail_msg("reply %zu: %d %.*s", i, reply->http_status, (int)reply->len, reply->body);
     assert_int_equal(errors != NULL, replies[i].errors > 0);
@@ -144,14 +153,17 @@ static void errors_name_their_task(void **state)
 {
     rv *r = open_stub("0");
     outcome o = {0};
-    rv_call *c = begin(r, "[" TASK(1, "stub:fail=safety", INLINE) "," TASK(2, "a", INLINE ",\"steps\":0") "]", &o);
+    rv_call *c = begin(
+        r, "[" TASK(1, "stub:fail=safety", INLINE) "," TASK(2, "a", INLINE ",\"steps\":0") "]", &o);
     drain(r);
     rv__value *v = reply_value(c);
     const rv__value *e = rv__json_first(rv__json_get(v, "errors"));
-    assert_string_equal(rv__json_get_string(e, "taskUUID", ""), "00000000-0000-4000-8000-000000000001");
+    assert_string_equal(rv__json_get_string(e, "taskUUID", ""),
+                        "00000000-0000-4000-8000-000000000001");
     assert_string_equal(rv__json_get_string(e, "taskType", ""), "imageInference");
     e = rv__json_next(e);
-    assert_string_equal(rv__json_get_string(e, "taskUUID", ""), "00000000-0000-4000-8000-000000000002");
+    assert_string_equal(rv__json_get_string(e, "taskUUID", ""),
+                        "00000000-0000-4000-8000-000000000002");
     assert_string_equal(rv__json_get_string(e, "parameter", ""), "steps");
     rv__json_free(v);
     rv_call_free(c);
@@ -171,7 +183,8 @@ static void full_queue_is_429(void **state)
     assert_int_equal(reply->http_status, 429);
     assert_true(reply->retry_after_ms > 0);
     rv__value *v = reply_value(second);
-    assert_string_equal(rv__json_get_string(rv__json_get(v, "error"), "code", ""), "rateLimitExceeded");
+    assert_string_equal(rv__json_get_string(rv__json_get(v, "error"), "code", ""),
+                        "rateLimitExceeded");
     rv__json_free(v);
     rv_call_free(second);
     rv_call_free(first);
@@ -196,7 +209,8 @@ static void *read_file(const char *path, size_t *len)
 static void *picture(rv *r, int uuid, const char *type, const char *format, size_t *len)
 {
     char more[128];
-    snprintf(more, sizeof more, ",\"outputType\":\"%s\",\"outputFormat\":\"%s\",\"includeCost\":true", type, format);
+    snprintf(more, sizeof more,
+             ",\"outputType\":\"%s\",\"outputFormat\":\"%s\",\"includeCost\":true", type, format);
     char *body = body_text(uuid, "a fox", more);
     outcome o = {0};
     rv_call *c = begin(r, body, &o);
@@ -298,13 +312,17 @@ static void seeds_are_exact(void **state)
 {
     rv *r = open_stub("0");
     outcome o = {0};
-    const char *body = "[{\"taskType\":\"imageInference\",\"taskUUID\":\"00000000-0000-4000-8000-000000000001\","
-                       "\"model\":\"runware:97@3\",\"positivePrompt\":\"a\",\"width\":128,\"height\":128,\"steps\":1,"
-                       "\"seed\":9223372036854775999,\"numberResults\":2" INLINE "}]";
+    const char *body =
+        "[{\"taskType\":\"imageInference\",\"taskUUID\":\"00000000-0000-4000-8000-000000000001\","
+        "\"model\":\"runware:97@3\",\"positivePrompt\":\"a\",\"width\":128,\"height\":128,"
+        "\"steps\":1,"
+        "\"seed\":9223372036854775999,\"numberResults\":2" INLINE "}]";
     rv_call *c = begin(r, body, &o);
     drain(r);
-    assert_non_null(memmem(rv_call_reply(c)->body, rv_call_reply(c)->len, "\"seed\":9223372036854775999", 26));
-    assert_non_null(memmem(rv_call_reply(c)->body, rv_call_reply(c)->len, "\"seed\":9223372036854776000", 26));
+    assert_non_null(
+        memmem(rv_call_reply(c)->body, rv_call_reply(c)->len, "\"seed\":9223372036854775999", 26));
+    assert_non_null(
+        memmem(rv_call_reply(c)->body, rv_call_reply(c)->len, "\"seed\":9223372036854776000", 26));
     rv_call_free(c);
     free(o.stream);
     rv_close(r);
@@ -316,9 +334,9 @@ static void streams_tell_the_same(void **state)
     outcome o = {0};
     rv_call *c = begin(r, "[" TASK(1, "a", INLINE) "]", &o);
     drain(r);
-    static const char *const order[] = {"event: queued\ndata: {", "event: started\n", "event: step\n",
-                                        "event: image\n", "\"item\":{\"taskType\"", "event: end\n",
-                                        "\"state\":\"done\"}\n\n"};
+    static const char *const order[] = {
+        "event: queued\ndata: {", "event: started\n", "event: step\n",          "event: image\n",
+        "\"item\":{\"taskType\"", "event: end\n",     "\"state\":\"done\"}\n\n"};
     const char *at = o.stream;
     for (size_t i = 0; i < sizeof order / sizeof *order; i++) {
         at = strstr(at, order[i]);
@@ -400,12 +418,16 @@ static void allocations_fail(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(replies_have_the_right_form), cmocka_unit_test(errors_name_their_task),
-        cmocka_unit_test(full_queue_is_429),           cmocka_unit_test(all_forms_are_the_same_file),
-        cmocka_unit_test(urls_get_the_calls_prefix),   cmocka_unit_test(broken_storage_is_told),
-        cmocka_unit_test(seeds_are_exact),             cmocka_unit_test(streams_tell_the_same),
-        cmocka_unit_test(calls_may_be_freed_anywhere), cmocka_unit_test(calls_outlive_the_context),
-        cmocka_unit_test(allocations_fail)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(replies_have_the_right_form),
+                                       cmocka_unit_test(errors_name_their_task),
+                                       cmocka_unit_test(full_queue_is_429),
+                                       cmocka_unit_test(all_forms_are_the_same_file),
+                                       cmocka_unit_test(urls_get_the_calls_prefix),
+                                       cmocka_unit_test(broken_storage_is_told),
+                                       cmocka_unit_test(seeds_are_exact),
+                                       cmocka_unit_test(streams_tell_the_same),
+                                       cmocka_unit_test(calls_may_be_freed_anywhere),
+                                       cmocka_unit_test(calls_outlive_the_context),
+                                       cmocka_unit_test(allocations_fail)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

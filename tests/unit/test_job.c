@@ -1,4 +1,5 @@
-/* Jobs: limits, cancelling at each state, merging, lifetimes in any order, fork, failing allocations. */
+/* Jobs: limits, cancelling at each state, merging, lifetimes in any order, fork, failing
+ * allocations. */
 #include "job_fixture.h"
 
 #include <poll.h>
@@ -199,7 +200,8 @@ static void steps_merge(void **state)
     rv_batch *mark = batch_of(r, 2, "a fox", "");
     seen s = {0}, unused = {0};
     rv_job *j = submit(r, b, &s);
-    nap(300); /* long past its end on any machine that is not stuck; a slower one only merges less */
+    nap(300); /* long past its end on any machine that is not stuck; a slower one only merges less
+               */
     rv_job *k = submit(r, mark, &unused);
     rv_wait(r, j, -1);
     rv_wait(r, k, -1);

@@ -1,11 +1,12 @@
-/* Settings: every name takes what it should, refuses the rest with words, and is fixed after the first submit. */
+/* Settings: every name takes what it should, refuses the rest with words, and is fixed after the
+ * first submit. */
 #include "job_fixture.h"
 
 static void values_are_checked(void **state)
 {
     static const struct {
         const char *name, *value;
-        rv_status   status;
+        rv_status status;
         const char *message; /* part of it */
     } rows[] = {
         {"queue", "1", RV_OK, ""},
@@ -75,6 +76,7 @@ static void settings_have_effect(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(values_are_checked), cmocka_unit_test(settings_have_effect)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(values_are_checked),
+                                       cmocka_unit_test(settings_have_effect)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

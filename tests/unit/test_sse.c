@@ -12,7 +12,7 @@
 
 typedef struct log {
     char text[512];
-    int  stop_after;
+    int stop_after;
 } log;
 
 static bool note(void *user, const char *name, const char *data, size_t len)
@@ -58,7 +58,8 @@ static void caps_hold(void **state)
     assert_false(rv__sse_feed(&s, line, 100, note, &l));
     rv__sse_free(&s);
     rv__sse_init(&s, 250);
-    const char *data = "data: 0123456789012345678901234567890123456789012345678901234567890123456789\n";
+    const char *data =
+        "data: 0123456789012345678901234567890123456789012345678901234567890123456789\n";
     int fed = 0;
     while (fed < 10 && rv__sse_feed(&s, data, strlen(data), note, &l))
         fed++;

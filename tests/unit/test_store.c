@@ -73,7 +73,8 @@ static void sweep_removes_what_expired(void **state)
     fclose(fopen(path, "w"));
     assert_int_equal(rv__store_sweep(s, 2000), 1);
     assert_false(exists(old));
-    assert_true(exists(young) && exists(eternal) && exists("mine.txt") && exists(".writing-abandoned"));
+    assert_true(exists(young) && exists(eternal) && exists("mine.txt") &&
+                exists(".writing-abandoned"));
     assert_int_equal(rv__store_sweep(s, time(NULL) + 7200), 2);
     assert_false(exists(young) || exists(".writing-abandoned"));
     assert_true(exists(eternal) && exists("mine.txt"));
