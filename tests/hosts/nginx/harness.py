@@ -134,7 +134,10 @@ class Daemon:
     def stop(self):
         if self.process and self.process.poll() is None:
             self.kill(signal.SIGTERM)
+        reports = [line for line in self.messages().splitlines() if ALARM.search(line)] if self.process else []
         shutil.rmtree(self.folder, ignore_errors=True)
+        if reports:
+            raise AssertionError("reveried: " + reports[0])
 
 
 class Nginx:

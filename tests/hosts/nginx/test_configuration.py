@@ -4,7 +4,7 @@ import re
 import subprocess
 import unittest
 
-from harness import CARDS, MODULE, Nginx, ServerCase, SOURCE, task
+from harness import CARDS, MODULE, Nginx, ServerCase, SOURCE, environment, task
 
 WHERE_ALL = ("daemon", "executor", "model_cards", "models", "strict", "max_tasks", "max_steps", "queue",
              "sync_timeout", "ignore_client_abort", "results_dir", "results_url", "results_ttl")
@@ -123,7 +123,7 @@ class Checks(unittest.TestCase):
         server.check()
         with open(os.path.join(server.folder, "nginx.conf"), "w") as f:
             f.write(text.replace("events {", f"pid {server.folder}/pid; events {{"))
-        run = subprocess.run(server.command("-t"), capture_output=True, text=True)
+        run = subprocess.run(server.command("-t"), capture_output=True, text=True, env=environment())
         self.assertEqual(run.returncode, 0, run.stderr)
 
     def test_documented(self):
