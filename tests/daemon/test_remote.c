@@ -331,6 +331,36 @@ static void cancel_closes_the_transfer(void **state)
     fake_stop(&f);
 }
 
+/* The n-th allocation fails, for all n, on whichever thread it happens: the task still ends once.
+ */
+static void allocations_fail(void **state)
+{
+    fake f;
+    const char *answer = STREAM BEGIN STEP IMAGE END;
+    fake_start(&f, answer, strlen(answer));
+    int done = 0;
+    for (long n = 1; n < 400 && done < 3; n++) {
+        rv *r = open_fake(&f);
+        rv_batch *b = batch_of(r, 1, "a fox", "");
+        seen s = {0};
+        rv_sink sink = {see, &s};
+        rv_job *j = NULL;
+        rv__alloc_fail_after(n);
+        rv_status status = rv_submit(r, rv_batch_task(b, 0), &sink, &j);
+        if (status == RV_OK) {
+            rv_wait(r, j, -1);
+            assert_int_equal(s.ends, 1);
+            done += s.state == RV_DONE;
+        }
+        rv__alloc_fail_after(0);
+        rv_job_unref(j);
+        rv_batch_unref(b);
+        rv_close(r);
+    }
+    assert_int_equal(done, 3);
+    fake_stop(&f);
+}
+
 static void bad_addresses_are_refused(void **state)
 {
     static const char *const addresses[] = {"ftp://x", "localhost:80", "x"};
@@ -525,12 +555,16 @@ static void many_at_once(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(any_answer_ends_the_task),  cmocka_unit_test(pixels_and_facts_arrive),
-        cmocka_unit_test(calls_pass_items_on),       cmocka_unit_test(cancel_closes_the_transfer),
-        cmocka_unit_test(items_can_be_looked_at),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(any_answer_ends_the_task),
+                                       cmocka_unit_test(pixels_and_facts_arrive),
+                                       cmocka_unit_test(calls_pass_items_on),
+                                       cmocka_unit_test(cancel_closes_the_transfer),
+                                       cmocka_unit_test(items_can_be_looked_at),
 
-        cmocka_unit_test(bad_addresses_are_refused), cmocka_unit_test(daemon_comes_and_goes),
-        cmocka_unit_test(tasks_survive_the_hop),     cmocka_unit_test(many_at_once)};
+                                       cmocka_unit_test(bad_addresses_are_refused),
+                                       cmocka_unit_test(allocations_fail),
+                                       cmocka_unit_test(daemon_comes_and_goes),
+                                       cmocka_unit_test(tasks_survive_the_hop),
+                                       cmocka_unit_test(many_at_once)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
