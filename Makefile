@@ -16,7 +16,7 @@ demo: ## one picture from a prompt through nginx and our engine
 	@$(BOX) -g build sh -c 'config/build $(BUILD) && exec config/demo "$$1"' demo "$(PROMPT)"
 
 test: ## every test that a clone can run alone
-	@$(BOX) -g build,test sh -c 'config/build $(BUILD) && exec tests/run $(BUILD)'
+	@$(BOX) -g build,test,lua sh -c 'config/build $(BUILD) && exec tests/run $(BUILD)'
 
 serve: ## engine and nginx in the foreground: make serve PORT=8188 [MODEL=path] [CONF=dir]
 	@MODEL="$(MODEL)" CONF="$(CONF)" $(BOX) -g build sh -c 'config/build $(BUILD) && exec config/serve $(PORT)'
@@ -25,7 +25,7 @@ bench: ## figures, each beside a peer of the same run
 	@$(BOX) -g build,bench sh -c 'config/build $(BUILD) && exec tests/bench/run $(BUILD)'
 
 asan: ## unit, parity and host tests under AddressSanitizer and UndefinedBehaviorSanitizer
-	@$(BOX) -g build,test sh -c 'config/build build-asan -Db_sanitize=address,undefined -Db_lundef=false && exec tests/run build-asan'
+	@$(BOX) -g build,test,lua sh -c 'config/build build-asan -Db_sanitize=address,undefined -Db_lundef=false && exec tests/run build-asan'
 
 tsan: ## tests of threads under ThreadSanitizer
 	@$(BOX) -g build,test sh -c 'config/build build-tsan -Db_sanitize=thread -Db_lundef=false -Dnginx=false && exec tests/run build-tsan --suite threads'
