@@ -146,7 +146,7 @@ typedef struct rv_issue {
     const char        *rule;      /* kind of rule: json type required unknown unsupported range step enum
                                      length format duplicate cross model                                    */
     const char        *message;   /* one sentence, no trailing full stop                                    */
-    const char        *nearest;   /* nearest valid value as JSON text, or NULL                              */
+    const char        *nearest;   /* nearest valid value (of an unknown name: name) as JSON text, or NULL    */
     const char        *task_type; /* as sent, or NULL                                                       */
     const char        *task_uuid; /* as sent, or NULL                                                       */
     bool               warning;   /* the task runs all the same                                             */

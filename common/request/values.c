@@ -340,6 +340,7 @@ static bool check_stranger(const rv__checker *c, const char *name, const rv__fie
     const char *guess = rv__field_guess(fields, name);
     rv__problem p = {
         .code = "unknownParameter", .rule = "unknown", .warning = c->settings->lenient};
+    p.nearest = guess ? rv__pool_format(c->issues->pool, "\"%s\"", guess) : NULL;
     rv__issues_at(c->issues, place, p,
                   guess ? "%s is not a parameter (did you mean %s?)" : "%s is not a parameter",
                   rv__place_dotted(c->issues->pool, place), guess);

@@ -248,6 +248,8 @@ static void test_unknown(void **state)
     assert_int_equal(rv_batch_issues(b, NULL), 3);
     assert_string_equal(find_issue(b, "unknownParameter", "stepz")->message,
                         "stepz is not a parameter (did you mean steps?)");
+    assert_string_equal(find_issue(b, "unknownParameter", "stepz")->nearest, "\"steps\"");
+    assert_null(find_issue(b, "unknownParameter", "a/b~c")->nearest);
     assert_string_equal(find_issue(b, "unknownParameter", "a/b~c")->paths[0], "/0/a~1b~0c");
     assert_string_equal(find_issue(b, "unknownParameter", "lora[0].wait")->paths[0],
                         "/0/lora/0/wait");

@@ -52,9 +52,7 @@ local function apply(self, name, value)
   return true
 end
 
-local function configure(self, options)
-  local engine, name, value = engine_settings(options.engine)
-  self.engine = engine
+local function configure(self, options, name, value)
   local settings = {}
   for key in pairs(options) do
     if not own[key] then
@@ -86,18 +84,20 @@ end
 --- @local
 function client.new(options)
   options = options or {}
+  local engine, name, value = engine_settings(options.engine)
+  local driver = drivers.choose(options.driver)
   local handle, message, err = core.client()
   if not handle then
     return nil, message, err
   end
   local self = setmetatable({
-    _core = handle, _driver = drivers.choose(options.driver), _defaults = options.defaults or {}, _live = {},
+    engine = engine, _core = handle, _driver = driver, _defaults = options.defaults or {}, _live = {},
     _by_id = {}, _last_id = 0, _shapes = {}, _retries = options.retries or 0, _timeout = options.timeout,
     _parallel = options.parallel or 4, _log = options.log, _throws = options.throw,
     _stats = { submitted = 0, done = 0, failed = 0, stopped = 0, images = 0 }, _ends = 0,
   }, client)
   local ok
-  ok, message, err = configure(self, options)
+  ok, message, err = configure(self, options, name, value)
   if not ok then
     handle:close()
     return nil, message, err
@@ -181,7 +181,7 @@ function client:_text(request)
     end
     texts[i] = text
   end
-  return "[" .. table.concat(texts, ",") .. "]"
+  return is_list(request) and "[" .. table.concat(texts, ",") .. "]" or texts[1]
 end
 
 -- The checked batch and its warnings, or nil, message, error.

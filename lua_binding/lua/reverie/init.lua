@@ -113,10 +113,10 @@ local function deep_copy(value)
   return result
 end
 
--- The table and key a JSON pointer of an issue leads to; the first part is the place in the batch.
+-- The table and key a JSON pointer of an issue leads to.
 local function locate(request, pointer)
   local at, key = request, nil
-  for part in pointer:gsub("^/%d+", ""):gmatch("/([^/]*)") do
+  for part in pointer:gmatch("/([^/]*)") do
     if key ~= nil then
       at = at[key]
     end

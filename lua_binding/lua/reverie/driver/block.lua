@@ -31,8 +31,9 @@ function block:turn(client, seconds)
     waiting[#waiting + 1] = co
   end
   for _, co in ipairs(waiting) do
-    if self.parked[co] ~= nil then
-      self.parked[co] = nil
+    local is_waiting = self.parked[co] ~= nil and coroutine.status(co) == "suspended"
+    self.parked[co] = nil
+    if is_waiting then
       resume(co)
     end
   end

@@ -52,8 +52,9 @@ function luv:wake()
     waiting[#waiting + 1] = co
   end
   for _, co in ipairs(waiting) do
-    if self.parked[co] ~= nil then
-      self.parked[co] = nil
+    local is_waiting = self.parked[co] ~= nil and coroutine.status(co) == "suspended"
+    self.parked[co] = nil
+    if is_waiting then
       local ok, message = coroutine.resume(co)
       if not ok and not failed then
         failed, first = true, type(message) == "string" and debug.traceback(co, message) or message
