@@ -73,6 +73,22 @@ describe("an image", function()
     assert.is_nil((image:bytes("jpg", 5)))
   end)
 
+  it("can be encoded and saved beside a loop", function()
+    local image = assert(reverie.image(gradient(64, 48, 3), 64, 48))
+    assert.equal(image:bytes("png"), assert(reverie.encode(image)))
+    assert.equal(image:bytes("jpg", 50), assert(reverie.encode(image, "jpg", { quality = 50 })))
+    assert.is_true(reverie.save(image, helper.path("beside.webp"), { quality = 50 }))
+    assert.equal(64, assert(reverie.open(helper.path("beside.webp"))).width)
+    local bytes, _, err = reverie.encode(image, "gif")
+    assert.is_nil(bytes)
+    assert.equal("validation", err.code)
+    bytes, _, err = reverie.save(image, helper.path("none/x.png"))
+    assert.is_nil(bytes)
+    assert.equal("io", err.code)
+    require("reverie.core").work(image, nil, "png") -- forgotten at once
+    collectgarbage()
+  end)
+
   it("saves and opens files", function()
     local image = assert(reverie.image(gradient(16, 16, 3), 16, 16))
     for _, name in ipairs { "a.png", "a.jpg", "a.jpeg", "a.webp" } do

@@ -234,6 +234,7 @@ LRV_EXPORT int luaopen_reverie_core(lua_State *L)
     static const luaL_Reg functions[] = {{"client", lrv_client_new},
                                          {"image", lrv_image_from_pixels},
                                          {"image_from_bytes", lrv_image_from_bytes},
+                                         {"work", lrv_work_new},
                                          {"encode", lrv_encode},
                                          {"decode", lrv_decode},
                                          {"error", new_error},
@@ -250,6 +251,7 @@ LRV_EXPORT int luaopen_reverie_core(lua_State *L)
     lrv_client_open_class(L);
     lrv_job_open_class(L);
     lrv_image_open_class(L);
+    lrv_work_open_class(L);
     luaL_newlib(L, functions);
     lua_pushstring(L, rv_version());
     lua_setfield(L, -2, "version");

@@ -17,6 +17,7 @@
 #define LRV_IMAGE "reverie.image"
 #define LRV_ERROR "reverie.error"
 #define LRV_MEMORY "reverie.core.memory"
+#define LRV_WORK "reverie.core.work"
 
 typedef struct lrv_client lrv_client;
 
@@ -66,6 +67,10 @@ void lrv_image_open_class(lua_State *L);
 void lrv_image_push(lua_State *L, rv_image *i); /* takes its own reference */
 int  lrv_image_from_pixels(lua_State *L);
 int  lrv_image_from_bytes(lua_State *L);
+
+/* lrv_work.c */
+void lrv_work_open_class(lua_State *L);
+int  lrv_work_new(lua_State *L);
 
 /* lrv_encode.c, lrv_decode.c */
 int  lrv_encode(lua_State *L);

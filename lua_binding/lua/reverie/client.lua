@@ -303,9 +303,32 @@ local function file_name(pattern, image, index, count)
   return name
 end
 
-local function save_all(images, how)
+-- Encodes or saves on a thread while this coroutine waits and others go on.
+function client:_work(image, path, format, quality)
+  local work = core.work(image, path, format, quality)
+  while not work:is_done() do
+    self:_wait(0.002)
+  end
+  return work:result()
+end
+
+--- The bytes of a picture, like image:bytes, without holding up an event loop while it is encoded.
+-- @tparam image image
+-- @tparam[opt="png"] string format
+-- @tparam[opt] table how quality
+-- @return a string, or nil, message, error
+function client:encode(image, format, how)
+  return self:_settle(self:_work(image, nil, format or "png", how and how.quality))
+end
+
+--- Saves a picture, like image:save, without holding up an event loop.
+function client:save(image, path, how)
+  return self:_settle(self:_work(image, path, how and how.format, how and how.quality))
+end
+
+function client:_save_all(images, how)
   for index, image in ipairs(images) do
-    local ok, message, err = image:save(file_name(how.save, image, index, #images), how)
+    local ok, message, err = self:_work(image, file_name(how.save, image, index, #images), how.format, how.quality)
     if not ok then
       return nil, message, err
     end
@@ -329,7 +352,7 @@ function client:generate(request, how)
   local images
   images, message, err = new:wait()
   if images and how.save then
-    images, message, err = save_all(images, how)
+    images, message, err = self:_save_all(images, how)
   end
   return self:_settle(images, message, err)
 end

@@ -35,7 +35,8 @@ local function default()
   return shared
 end
 
-for _, name in ipairs { "generate", "submit", "again", "each", "all", "race", "check", "plan", "schema", "models" } do
+for _, name in ipairs { "generate", "submit", "again", "each", "all", "race", "check", "plan", "schema", "models",
+  "encode", "save" } do
   reverie[name] = function(...)
     local one, message, err = default()
     if not one then
