@@ -93,7 +93,8 @@ describe("checking", function()
     local client = assert(reverie.client())
     for name in pairs(expected) do
       local path = helper.root .. "/tests/requests/" .. name .. ".json"
-      local out = helper.shell(("%s/reverie check --models %s/config/models %s"):format(helper.build, helper.root, path))
+      local out = helper.shell(("%s/reverie check --models %s/config/models %s"):format(helper.build,
+        helper.root, path))
       local ok, more, err = client:check(helper.read(path))
       assert.same(assert(reverie.json.decode(out), out), ok and more or err.issues, name)
     end
@@ -105,7 +106,8 @@ describe("repairs", function()
   after_each(helper.finish)
 
   it("apply what the issues suggest, in a copy", function()
-    local wrong = { positiveprompt = "x", width = 1000, height = 512, steps = 0, lora = { { model = "a:1@1", weight = 9 } } }
+    local wrong = { positiveprompt = "x", width = 1000, height = 512, steps = 0,
+      lora = { { model = "a:1@1", weight = 9 } } }
     local fixed, changes = reverie.fix(wrong)
     assert.equal("x", fixed.positivePrompt)
     assert.equal(1008, fixed.width)
@@ -178,7 +180,8 @@ describe("a client", function()
     assert.is_nil(client)
     assert.equal("threads", err.parameter)
     assert.truthy(message:find("whole number", 1, true))
-    client, _, err = reverie.client { models = "/nowhere/at/all" }
+    client, message, err = reverie.client { models = "/nowhere/at/all" }
+    assert.is_string(message)
     assert.is_nil(client)
     assert.is_string(err.code)
     assert.has_error(function() reverie.client { engine = "steam" } end)

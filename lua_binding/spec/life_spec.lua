@@ -169,7 +169,8 @@ describe("lives", function()
   end)
 
   it("end with the state, whatever still runs", function()
-    for _, ending in ipairs { "", "os.exit(0, true)", "error('the end')", "coroutine.wrap(function() error('co') end)()" } do
+    for _, ending in ipairs { "", "os.exit(0, true)", "error('the end')",
+      "coroutine.wrap(function() error('co') end)()" } do
       local script = helper.path("end.lua")
       helper.write(script, [[
         local reverie = require "reverie"

@@ -1,5 +1,5 @@
-/* What the older Luas lack, and nothing more: 5.1 to 5.4 and LuaJIT, which calls itself 5.1 but brings
- * luaL_setfuncs and friends. */
+/* What the older Luas lack, and nothing more: 5.1 to 5.4 and LuaJIT, which calls itself 5.1 but
+ * brings luaL_setfuncs and friends. */
 #ifndef LRV_COMPAT_H
 #define LRV_COMPAT_H
 
@@ -10,7 +10,7 @@
 #define lua_rawlen(L, i) lua_objlen(L, i)
 #if !defined(luaL_newlib) /* plain 5.1 */
 #define luaL_setfuncs(L, list, n) luaL_register(L, NULL, list)
-#define luaL_newlib(L, list) (lua_newtable(L), luaL_register(L, NULL, list))
+#define luaL_newlib(L, list)      (lua_newtable(L), luaL_register(L, NULL, list))
 
 static inline void luaL_setmetatable(lua_State *L, const char *name)
 {

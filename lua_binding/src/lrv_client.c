@@ -1,5 +1,6 @@
-/* Clients and batches: one context of the core, its settings, its loop, its log.  Events are noted while the core
- * dispatches and handed to Lua afterwards, so Lua code may do anything in a handler, closing included. */
+/* Clients and batches: one context of the core, its settings, its loop, its log.  Events are noted
+ * while the core dispatches and handed to Lua afterwards, so Lua code may do anything in a handler,
+ * closing included. */
 #include "lrv.h"
 
 #include <poll.h>
@@ -14,16 +15,16 @@ enum { LOG_LINES = 64, LOG_BYTES = 240 };
 /* The newest lines of the operator's log; the core writes from any thread. */
 typedef struct lrv_log {
     pthread_mutex_t lock;
-    unsigned        head, count;
+    unsigned head, count;
     struct {
         rv_log_level level;
-        char         text[LOG_BYTES];
+        char text[LOG_BYTES];
     } line[LOG_LINES];
 } lrv_log;
 
 struct lrv_client {
-    rv      *r;   /* NULL once closed */
-    pid_t    pid; /* threads of the core stay in the process that made them */
+    rv *r;     /* NULL once closed */
+    pid_t pid; /* threads of the core stay in the process that made them */
     lrv_job *live, *news_first, *news_last;
     lrv_log *log;
 };
@@ -61,7 +62,8 @@ static void close_client(lrv_client *c)
     c->news_first = c->news_last = NULL;
     while (c->live)
         forget(c, c->live);
-    if (c->log && c->pid == getpid()) { /* in a fork its lock may be held by a thread that is not there */
+    if (c->log &&
+        c->pid == getpid()) { /* in a fork its lock may be held by a thread that is not there */
         pthread_mutex_destroy(&c->log->lock);
         free(c->log);
     }
@@ -323,7 +325,8 @@ static int client_dispatch(lua_State *L)
     return 1;
 }
 
-/* client:news() -> id, position | nil, started, index, step, steps, preview, image, ended; nothing when all is told */
+/* client:news() -> id, position | nil, started, index, step, steps, preview, image, ended; nothing
+ * when all is told */
 static int client_news(lua_State *L)
 {
     lrv_client *c = check(L, 1);
@@ -370,7 +373,8 @@ static int client_fd(lua_State *L)
     return 1;
 }
 
-/* client:poll(seconds): returns when there is something to dispatch, when time is over, or at a signal. */
+/* client:poll(seconds): returns when there is something to dispatch, when time is over, or at a
+ * signal. */
 static int client_poll(lua_State *L)
 {
     lrv_client *c = check(L, 1);
@@ -406,13 +410,22 @@ static int client_models(lua_State *L)
 
 void lrv_client_open_class(lua_State *L)
 {
-    static const luaL_Reg meta[] = {{"__gc", client_close}, {"__close", client_close}, {NULL, NULL}};
-    static const luaL_Reg methods[] = {
-        {"set", client_set},         {"parse", client_parse},         {"submit", client_submit},
-        {"news", client_news},       {"dispatch", client_dispatch},   {"poll", client_poll},
-        {"fd", client_fd},           {"schema", client_schema},       {"models", client_models},
-        {"close", client_close},     {"is_closed", client_is_closed}, {"start_log", client_start_log},
-        {"log_line", client_log_line}, {NULL, NULL}};
+    static const luaL_Reg meta[] = {
+        {"__gc", client_close}, {"__close", client_close}, {NULL, NULL}};
+    static const luaL_Reg methods[] = {{"set", client_set},
+                                       {"parse", client_parse},
+                                       {"submit", client_submit},
+                                       {"news", client_news},
+                                       {"dispatch", client_dispatch},
+                                       {"poll", client_poll},
+                                       {"fd", client_fd},
+                                       {"schema", client_schema},
+                                       {"models", client_models},
+                                       {"close", client_close},
+                                       {"is_closed", client_is_closed},
+                                       {"start_log", client_start_log},
+                                       {"log_line", client_log_line},
+                                       {NULL, NULL}};
     static const luaL_Reg batch_meta[] = {{"__gc", batch_gc}, {NULL, NULL}};
     static const luaL_Reg batch_methods[] = {
         {"issues", batch_issues}, {"task", batch_task}, {"size", batch_size}, {NULL, NULL}};

@@ -1,5 +1,6 @@
-/* From JSON text to Lua values.  The text may come from a file of a stranger (recipes): any bytes give a value or a
- * message.  Integers stay exact: where a Lua number would round, their digits come as text. */
+/* From JSON text to Lua values.  The text may come from a file of a stranger (recipes): any bytes
+ * give a value or a message.  Integers stay exact: where a Lua number would round, their digits
+ * come as text. */
 #include "lrv.h"
 
 #include <errno.h>
@@ -10,9 +11,9 @@
 enum { DEPTH = 64 };
 
 typedef struct reader {
-    lua_State  *L;
+    lua_State *L;
     const char *at, *end;
-    int         depth;
+    int depth;
 } reader;
 
 static bool read_value(reader *r);

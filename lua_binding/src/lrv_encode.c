@@ -1,7 +1,7 @@
-/* From Lua tables to JSON text.  Names are written in order, so the same table always gives the same text.  A shape,
- * the JSON schema of the model, tells what Lua cannot: whether an empty table is a list, and which texts of digits
- * are numbers.  Nothing here trusts the tables: cycles, functions and numbers that are none are refused with their
- * place. */
+/* From Lua tables to JSON text.  Names are written in order, so the same table always gives the
+ * same text.  A shape, the JSON schema of the model, tells what Lua cannot: whether an empty table
+ * is a list, and which texts of digits are numbers.  Nothing here trusts the tables: cycles,
+ * functions and numbers that are none are refused with their place. */
 #include "lrv.h"
 
 #include <float.h>
@@ -14,16 +14,16 @@ enum { DEPTH = 32, PATH = 256 };
 
 typedef struct place {
     const struct place *up;
-    const char         *name; /* NULL: position */
-    size_t              position;
-    int                 depth;
+    const char *name; /* NULL: position */
+    size_t position;
+    int depth;
 } place;
 
 typedef struct writer {
-    lua_State  *L;
+    lua_State *L;
     lrv_memory *out;
     const char *problem;
-    char        path[PATH];
+    char path[PATH];
 } writer;
 
 static bool write_value(writer *w, int value, int shape, const place *at);
@@ -125,7 +125,8 @@ static bool write_text(writer *w, int value, int shape)
 
 static void write_base64(lrv_memory *out, const uint8_t *in, size_t len)
 {
-    static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    static const char letters[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     char *to = lrv_grow(out, (len + 2) / 3 * 4);
     for (size_t i = 0; to && i < len; i += 3, to += 4) {
         uint32_t v = (uint32_t)in[i] << 16;
@@ -143,7 +144,8 @@ static bool write_image(writer *w, int value, const place *at)
 {
     rv_image **slot = luaL_testudata(w->L, value, LRV_IMAGE);
     if (!slot || !*slot)
-        return refuse(w, at, "cannot be sent: only texts, numbers, booleans, tables and images can");
+        return refuse(w, at,
+                      "cannot be sent: only texts, numbers, booleans, tables and images can");
     lrv_memory *m = lrv_push_memory(w->L);
     size_t len;
     if (rv_image_encode(*slot, "PNG", 95, &m->core, &len, NULL) != RV_OK)
@@ -224,7 +226,8 @@ static bool write_members(writer *w, int table, int shape, size_t n, const place
     return true;
 }
 
-/* Counts what a table holds; false when it holds both names and positions, gaps, or keys of other types. */
+/* Counts what a table holds; false when it holds both names and positions, gaps, or keys of other
+ * types. */
 static bool count_keys(lua_State *L, int table, size_t *names, size_t *positions)
 {
     size_t len = lua_rawlen(L, table), others = 0;
@@ -267,7 +270,8 @@ static bool write_value(writer *w, int value, int shape, const place *at)
     case LUA_TNUMBER:
         return write_number(w, value, at);
     case LUA_TBOOLEAN:
-        lrv_add(w->out, lua_toboolean(w->L, value) ? "true" : "false", lua_toboolean(w->L, value) ? 4 : 5);
+        lrv_add(w->out, lua_toboolean(w->L, value) ? "true" : "false",
+                lua_toboolean(w->L, value) ? 4 : 5);
         return true;
     case LUA_TTABLE:
         return write_table(w, value, shape, at);

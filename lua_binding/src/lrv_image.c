@@ -97,7 +97,8 @@ static int image_pixels(lua_State *L)
     return 3;
 }
 
-/* image:pointer() -> light userdata, bytes, channels: for LuaJIT's FFI, valid as long as the image */
+/* image:pointer() -> light userdata, bytes, channels: for LuaJIT's FFI, valid as long as the image
+ */
 static int image_pointer(lua_State *L)
 {
     rv_image *i = check(L, 1);
@@ -120,13 +121,15 @@ static int image_call(lua_State *L)
     const uint8_t *pixels = rv_image_pixels(i);
     if (!pixels || !(x >= 0 && x < info.width && y >= 0 && y < info.height))
         return 0;
-    const uint8_t *p = pixels + ((size_t)y * (size_t)info.width + (size_t)x) * (size_t)info.channels;
+    const uint8_t *p =
+        pixels + ((size_t)y * (size_t)info.width + (size_t)x) * (size_t)info.channels;
     for (int c = 0; c < info.channels; c++)
         lua_pushinteger(L, p[c]);
     return info.channels;
 }
 
-static int push_new(lua_State *L, rv_image **slot, const uint8_t *pixels, int w, int h, int channels)
+static int push_new(lua_State *L, rv_image **slot, const uint8_t *pixels, int w, int h,
+                    int channels)
 {
     rv_status s = rv_image_from_pixels(pixels, w, h, channels, slot);
     return s == RV_OK ? 1 : lrv_fail(L, s, NULL);
@@ -142,7 +145,8 @@ int lrv_image_from_pixels(lua_State *L)
     luaL_argcheck(L, w >= 1 && w == (int)w, 2, "not a width");
     luaL_argcheck(L, h >= 1 && h == (int)h, 3, "not a height");
     luaL_argcheck(L, w * h <= (lua_Number)RV_IMAGE_MAX_PIXELS, 2, "too many pixels");
-    luaL_argcheck(L, (lua_Number)len == w * h * channels, 1, "its length must be width * height * channels");
+    luaL_argcheck(L, (lua_Number)len == w * h * channels, 1,
+                  "its length must be width * height * channels");
     lua_settop(L, 1);
     rv_image **slot = push_slot(L);
     if (channels != 1)
@@ -166,8 +170,8 @@ int lrv_image_from_bytes(lua_State *L)
 
 /* ---- smaller ---- */
 
-/* Means of the source pixels below each new pixel; weights in whole source pixels are enough for pictures of less
- * than half the size, and nearest neighbours never show. */
+/* Means of the source pixels below each new pixel; weights in whole source pixels are enough for
+ * pictures of less than half the size, and nearest neighbours never show. */
 static void shrink(uint8_t *to, int w, int h, const uint8_t *from, const rv_image_info *f)
 {
     size_t stride = (size_t)f->width * (size_t)f->channels;
@@ -179,7 +183,8 @@ static void shrink(uint8_t *to, int w, int h, const uint8_t *from, const rv_imag
             for (int c = 0; c < f->channels; c++) {
                 int64_t sum = n / 2;
                 for (int64_t v = y0; v < y1; v++) {
-                    const uint8_t *p = from + (size_t)v * stride + (size_t)x0 * (size_t)f->channels + c;
+                    const uint8_t *p =
+                        from + (size_t)v * stride + (size_t)x0 * (size_t)f->channels + c;
                     for (int64_t u = x0; u < x1; u++, p += f->channels)
                         sum += *p;
                 }
@@ -204,7 +209,8 @@ static int image_thumbnail(lua_State *L)
         lua_settop(L, 1);
         return 1;
     }
-    int w = (int)((lua_Number)f.width * size / longer + 0.5), h = (int)((lua_Number)f.height * size / longer + 0.5);
+    int w = (int)((lua_Number)f.width * size / longer + 0.5),
+        h = (int)((lua_Number)f.height * size / longer + 0.5);
     w = w < 1 ? 1 : w;
     h = h < 1 ? 1 : h;
     uint8_t *small = room(L, (size_t)w * (size_t)h * (size_t)f.channels);
@@ -360,11 +366,15 @@ static int image_eq(lua_State *L)
 
 void lrv_image_open_class(lua_State *L)
 {
-    static const luaL_Reg meta[] = {{"__gc", image_close}, {"__close", image_close}, {"__tostring", image_tostring},
-                                    {"__eq", image_eq},    {"__call", image_call},   {NULL, NULL}};
-    static const luaL_Reg methods[] = {{"bytes", image_bytes},     {"pixels", image_pixels},
-                                       {"pointer", image_pointer}, {"save", image_save},
-                                       {"thumbnail", image_thumbnail}, {"close", image_close},
+    static const luaL_Reg meta[] = {{"__gc", image_close},          {"__close", image_close},
+                                    {"__tostring", image_tostring}, {"__eq", image_eq},
+                                    {"__call", image_call},         {NULL, NULL}};
+    static const luaL_Reg methods[] = {{"bytes", image_bytes},
+                                       {"pixels", image_pixels},
+                                       {"pointer", image_pointer},
+                                       {"save", image_save},
+                                       {"thumbnail", image_thumbnail},
+                                       {"close", image_close},
                                        {NULL, NULL}};
     lrv_new_class(L, LRV_IMAGE, meta, NULL);
     luaL_getmetatable(L, LRV_IMAGE);

@@ -1,4 +1,5 @@
-/* Jobs: what the core said last about each, collected without allocating and told to Lua after the dispatch. */
+/* Jobs: what the core said last about each, collected without allocating and told to Lua after the
+ * dispatch. */
 #include "lrv.h"
 
 #include <stdlib.h>
@@ -88,7 +89,8 @@ static int job_count(lua_State *L)
 void lrv_job_open_class(lua_State *L)
 {
     static const luaL_Reg meta[] = {{"__gc", job_gc}, {NULL, NULL}};
-    static const luaL_Reg methods[] = {{"cancel", job_cancel}, {"state", job_state}, {"error", job_error},
-                                       {"image", job_image},   {"count", job_count}, {NULL, NULL}};
+    static const luaL_Reg methods[] = {{"cancel", job_cancel}, {"state", job_state},
+                                       {"error", job_error},   {"image", job_image},
+                                       {"count", job_count},   {NULL, NULL}};
     lrv_new_class(L, LRV_JOB, meta, methods);
 }

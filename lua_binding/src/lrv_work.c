@@ -1,4 +1,5 @@
-/* Encoding and saving beside the event loop: one thread per picture, which touches nothing of Lua. */
+/* Encoding and saving beside the event loop: one thread per picture, which touches nothing of Lua.
+ */
 #include "lrv.h"
 
 #include <pthread.h>
@@ -7,24 +8,25 @@
 #include <string.h>
 
 typedef struct lrv_work {
-    pthread_t   thread;
-    bool        has_thread;
+    pthread_t thread;
+    bool has_thread;
     atomic_bool is_done;
-    rv_image   *image;
-    char       *path; /* NULL: the bytes are wanted */
-    char       *format;
-    int         quality;
-    rv_status   status;
-    rv_error    err;
-    void       *bytes;
-    size_t      len;
+    rv_image *image;
+    char *path; /* NULL: the bytes are wanted */
+    char *format;
+    int quality;
+    rv_status status;
+    rv_error err;
+    void *bytes;
+    size_t len;
 } lrv_work;
 
 static void *run(void *user)
 {
     lrv_work *w = user;
-    w->status = w->path ? rv_image_write(w->image, w->path, w->format, w->quality, &w->err)
-                        : rv_image_encode(w->image, w->format, w->quality, &w->bytes, &w->len, &w->err);
+    w->status = w->path
+                    ? rv_image_write(w->image, w->path, w->format, w->quality, &w->err)
+                    : rv_image_encode(w->image, w->format, w->quality, &w->bytes, &w->len, &w->err);
     atomic_store(&w->is_done, true);
     return NULL;
 }
@@ -54,7 +56,8 @@ static int work_gc(lua_State *L)
 int lrv_work_new(lua_State *L)
 {
     rv_image **image = luaL_checkudata(L, 1, LRV_IMAGE);
-    const char *path = luaL_optstring(L, 2, NULL), *format = luaL_optstring(L, 3, path ? NULL : "png");
+    const char *path = luaL_optstring(L, 2, NULL),
+               *format = luaL_optstring(L, 3, path ? NULL : "png");
     int quality = (int)luaL_optnumber(L, 4, 95);
     luaL_argcheck(L, *image, 1, "the image is closed");
     lrv_work *w = lua_newuserdata(L, sizeof *w);
@@ -80,7 +83,8 @@ static int work_is_done(lua_State *L)
     return 1;
 }
 
-/* work:result() -> bytes or true, or nil, message, error; waits for the end, and gives bytes once */
+/* work:result() -> bytes or true, or nil, message, error; waits for the end, and gives bytes once
+ */
 static int work_result(lua_State *L)
 {
     lrv_work *w = luaL_checkudata(L, 1, LRV_WORK);
@@ -99,6 +103,7 @@ static int work_result(lua_State *L)
 void lrv_work_open_class(lua_State *L)
 {
     static const luaL_Reg meta[] = {{"__gc", work_gc}, {NULL, NULL}};
-    static const luaL_Reg methods[] = {{"is_done", work_is_done}, {"result", work_result}, {NULL, NULL}};
+    static const luaL_Reg methods[] = {
+        {"is_done", work_is_done}, {"result", work_result}, {NULL, NULL}};
     lrv_new_class(L, LRV_WORK, meta, methods);
 }
