@@ -151,7 +151,7 @@ class Ends(unittest.TestCase):
     def test_worker_killed(self):
         server = self.serve(workers=2)
         server.expected.append("exited on signal 9")
-        waiting = Waiting(server, 8, positivePrompt="stub:hang")
+        waiting = Waiting(server, 3, positivePrompt="stub:hang")
         time.sleep(0.2)
         first, second = server.workers()
         os.kill(first, signal.SIGKILL)
