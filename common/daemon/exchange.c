@@ -156,6 +156,9 @@ static enum MHD_Result begin(rv__exchange *e)
                       "the header Reverie-Results-URL must be an http or https URL");
     const char *stream =
         MHD_lookup_connection_value(e->connection, MHD_GET_ARGUMENT_KIND, "stream");
+    const char *preview =
+        MHD_lookup_connection_value(e->connection, MHD_GET_ARGUMENT_KIND, "preview");
+    e->wants_previews = preview && strcmp(preview, "1") == 0;
     rv_call_options options = {
         .results_url = prefix, .event = on_event, .done = on_done, .user = e};
     e->call = rv_call_begin(e->server->r, e->body.data ? e->body.data : "", e->body.len, &options);

@@ -32,6 +32,8 @@ static const char usage_text[] =
     "  --threads N        threads of the engine (default: cores - 1)\n"
     "  --queue N          most tasks that wait or run at once (default 64)\n"
     "  --max-steps N      largest accepted step count (default 1000)\n"
+    "  --preview-steps N  every so many steps an event brings a preview to streams that ask for "
+    "them; 0: never (default 0)\n"
     "  --preload          load the model at the start, not with the first task\n"
     "  --grace SECONDS    how long running tasks may finish after SIGTERM (default 30)\n"
     "  --help, --version\n";
@@ -40,7 +42,8 @@ enum { OPT_SOCKET = 256, OPT_STATE, OPT_PRELOAD, OPT_GRACE, OPT_HELP, OPT_VERSIO
 
 /* Options that are settings of the library, by OPT_SETTING + index. */
 static const char *const settings[] = {"models",  "model", "results_url", "executor",   "stub_ms",
-                                       "threads", "queue", "max_steps",   "results_ttl"};
+                                       "threads", "queue", "max_steps",   "results_ttl",
+                                       "preview_steps"};
 
 static const struct option options[] = {{"socket", required_argument, NULL, OPT_SOCKET},
                                         {"state", required_argument, NULL, OPT_STATE},
@@ -57,6 +60,7 @@ static const struct option options[] = {{"socket", required_argument, NULL, OPT_
                                         {"queue", required_argument, NULL, OPT_SETTING + 6},
                                         {"max-steps", required_argument, NULL, OPT_SETTING + 7},
                                         {"results-ttl", required_argument, NULL, OPT_SETTING + 8},
+                                        {"preview-steps", required_argument, NULL, OPT_SETTING + 9},
                                         {0}};
 
 typedef struct daemon_state {

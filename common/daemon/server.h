@@ -45,7 +45,7 @@ struct rv__exchange {
     bool is_post, is_answered, too_large, begun;
     bool suspended, gone; /* gone: the client left */
     /* Streams. */
-    bool streaming, finished;
+    bool streaming, finished, wants_previews;
     rv__buf out; /* text that was not sent yet, from out_at on */
     size_t out_at;
     char *step; /* the newest step, held back while the client is slow */

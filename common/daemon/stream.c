@@ -44,7 +44,10 @@ void rv__stream_add(rv__exchange *e, const char *text, size_t len)
 void rv__stream_event(rv__exchange *e, const rv_job *job, const rv_event *event)
 {
     size_t len;
-    char *text = rv_event_stream(job, event, &len);
+    rv_event plain = *event;
+    if (!e->wants_previews)
+        plain.preview = NULL;
+    char *text = rv_event_stream(job, &plain, &len);
     if (!text) {
         e->out.failed = true;
     } else if (event->kind == RV_EVENT_STEP && e->out.len > e->out_at) {

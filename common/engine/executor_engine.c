@@ -9,7 +9,7 @@
 #include "job/executor.h"
 
 typedef struct engine {
-    int           threads;
+    int           threads, preview_steps;
     rv__device   *device;
     char         *path;     /* of the open model */
     rv__weights  *weights;
@@ -143,14 +143,22 @@ static rv_status open_model(engine *e, const rv__model *model, rv_error *err)
 typedef struct watch {
     rv__port *port;
     size_t    index;
+    rv_image *preview; /* of the step that is about to be told */
 } watch;
 
 static void on_step(void *user, int step, int steps, const float *latents, size_t n)
 {
-    const watch *w = user;
+    watch *w = user;
 
     (void)latents, (void)n;
-    w->port->step(w->port, w->index, step, steps, NULL);
+    w->port->step(w->port, w->index, step, steps, w->preview);
+    rv_image_unref(w->preview);
+    w->preview = NULL;
+}
+
+static void on_preview(void *user, const uint8_t *rgb, int64_t width, int64_t height)
+{
+    ((watch *)user)->preview = rv__image_from_pixels(rgb, (int)width, (int)height, 3);
 }
 
 static bool on_cancelled(void *user)
@@ -196,7 +204,8 @@ static rv_status one_picture(engine *e, rv__picture_request *r, rv__port *port, 
     rv_image *image;
     rv_status status;
 
-    r->hooks = (rv__pipeline_hooks){.step = on_step, .cancelled = on_cancelled, .user = &w};
+    r->hooks = (rv__pipeline_hooks){.step = on_step, .preview = on_preview, .preview_every = e->preview_steps,
+                                    .cancelled = on_cancelled, .user = &w};
     if (r->width > 0 && r->height > 0 && r->width <= 1 << 14 && r->height <= 1 << 14)
         bytes = rv__alloc((size_t)(r->width * r->height) * 3);
     if (!bytes)
@@ -270,6 +279,7 @@ rv_status rv__engine_open(const rv__executor_options *o, const rv__executor **ex
     if (!e)
         return rv__fail(err, RV_MEMORY, "out of memory");
     e->threads = o->threads;
+    e->preview_steps = o->preview_steps;
     atomic_init(&e->is_loaded, false);
     *executor = &methods;
     *self = e;

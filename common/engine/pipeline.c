@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "preview.h"
 #include "prompt_cache.h"
 #include "rng.h"
 #include "transformer.h"
@@ -24,6 +25,7 @@ struct rv__pipeline {
     rv__transformer     *transformer;
     rv__vae             *vae;
     rv__prompt_cache    *prompts;
+    rv__preview         *preview; /* NULL until somebody wants to watch */
 };
 
 /* ---- opening ------------------------------------------------------------------------------------------------ */
@@ -112,6 +114,7 @@ void rv__pipeline_close(rv__pipeline *p)
     rv__text_close(p->text);
     rv__transformer_close(p->transformer);
     rv__vae_close(p->vae);
+    rv__free(p->preview);
     rv__free(p);
 }
 
@@ -164,6 +167,8 @@ typedef struct job {
     int64_t                    width, height; /* of the latents */
     size_t                     n, rows;       /* values of the latents; rows of the batch */
     float                     *x, *in, *out, *v, *noise; /* in and out: rows * n */
+    float                     *x0;  /* the picture seen behind the noise */
+    uint8_t                   *rgb; /* its preview; NULL: nobody watches */
 } job;
 
 static bool is_cancelled(const job *j)
@@ -231,13 +236,14 @@ static rv_status begin(job *j, rv_error *err)
     const rv__picture_request *r = j->r;
     rv_status                  status;
 
-    j->x = rv__alloc((2 * j->rows + 3) * j->n * sizeof *j->x);
+    j->x = rv__alloc((2 * j->rows + 4) * j->n * sizeof *j->x);
     if (!j->x)
         return rv__fail(err, RV_MEMORY, "out of memory");
     j->in = j->x + j->n;
     j->out = j->in + j->rows * j->n;
     j->v = j->out + j->rows * j->n;
     j->noise = j->v + j->n;
+    j->x0 = j->noise + j->n;
     status = rv__scheduler_new(r->scheduler ? r->scheduler : &j->p->scheduler, r->steps, j->n, &j->scheduler, err);
     if (status != RV_OK)
         return status;
@@ -281,21 +287,56 @@ static rv_status one_call(job *j, int call, rv_error *err)
         if (h->noise)
             h->noise(h->user, call, j->noise, j->n);
     }
-    return rv__scheduler_step(j->scheduler, call, j->v, j->x, j->noise, NULL, err);
+    return rv__scheduler_step(j->scheduler, call, j->v, j->x, j->noise, j->rgb ? j->x0 : NULL, err);
+}
+
+/* Previews are a help, not a result: a model that has none is watched without. */
+static rv_status begin_preview(job *j, rv_error *err)
+{
+    const rv__pipeline_hooks *h = &j->r->hooks;
+    rv__pipeline             *p = j->p;
+    rv_status                 status = RV_OK;
+
+    if (!h->preview || h->preview_every < 1)
+        return RV_OK;
+    if (!p->preview) {
+        p->preview = rv__alloc(sizeof *p->preview);
+        status = p->preview ? rv__preview_fit(p->vae, p->preview, h->cancelled, h->user, err)
+                            : rv__fail(err, RV_MEMORY, "out of memory");
+        if (status != RV_OK) {
+            rv__free(p->preview);
+            p->preview = NULL;
+        }
+        if (status == RV_UNSUPPORTED)
+            return RV_OK;
+    }
+    if (status == RV_OK && !(j->rgb = rv__alloc((size_t)(j->width * j->height) * 3)))
+        status = rv__fail(err, RV_MEMORY, "out of memory");
+    return status;
+}
+
+static void tell_step(const job *j, int step)
+{
+    const rv__pipeline_hooks *h = &j->r->hooks;
+
+    if (j->rgb && (step % h->preview_every == 0 || step == j->r->steps)) {
+        rv__preview_paint(j->p->preview, j->x0, j->width, j->height, j->rgb);
+        h->preview(h->user, j->rgb, j->width, j->height);
+    }
+    if (h->step)
+        h->step(h->user, step, j->r->steps, j->x, j->n);
 }
 
 static rv_status sample(job *j, rv_error *err)
 {
-    const rv__pipeline_hooks *h = &j->r->hooks;
-    int                       calls = rv__scheduler_calls(j->scheduler);
+    int calls = rv__scheduler_calls(j->scheduler);
 
     for (int i = 0; i < calls; i++) {
         rv_status status = is_cancelled(j) ? rv__fail(err, RV_CANCELLED, "cancelled") : one_call(j, i, err);
 
         if (status != RV_OK)
             return status;
-        if (h->step)
-            h->step(h->user, (i + 1) * j->r->steps / calls, j->r->steps, j->x, j->n);
+        tell_step(j, (i + 1) * j->r->steps / calls);
     }
     return RV_OK;
 }
@@ -338,10 +379,13 @@ rv_status rv__pipeline_run(rv__pipeline *p, const rv__picture_request *r, uint8_
     if (status == RV_OK)
         status = begin(&j, err);
     if (status == RV_OK)
+        status = begin_preview(&j, err);
+    if (status == RV_OK)
         status = sample(&j, err);
     if (status == RV_OK)
         status = decode(&j, bytes, decoded, err);
     rv__scheduler_free(j.scheduler);
     rv__free(j.x);
+    rv__free(j.rgb);
     return status;
 }

@@ -32,6 +32,10 @@ void rv__pipeline_size(int64_t width, int64_t height, int64_t area, int64_t step
 typedef struct rv__pipeline_hooks {
     /* `step` of `steps` is done; latents [channels][height][width] after it. */
     void (*step)(void *user, int step, int steps, const float *latents, size_t n);
+    /* Before `step`, at every preview_every-th and the last one (0: never): the picture that the model
+     * sees behind the noise, roughly, one pixel per latent: width * height * 3 bytes, borrowed. */
+    void (*preview)(void *user, const uint8_t *rgb, int64_t width, int64_t height);
+    int  preview_every;
     /* What went into the transformer at a call and what came out: rows [negative, positive] with guidance. */
     void (*call)(void *user, int call, const float *in, const float *timesteps, const float *out, size_t rows,
                  size_t n);

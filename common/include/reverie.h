@@ -121,6 +121,7 @@ RV_API void rv_close(rv *r);
  *   results_ttl  seconds a stored picture lives unless the task says otherwise (604800)
  *   max_steps    largest accepted step count (1000)
  *   max_tasks    most tasks of one body; 0: no limit (0)
+ *   preview_steps  every so many steps an event brings a small preview; 0: never (0)
  *   strict_uuid  on | off: insist on version 4 task UUIDs (off)
  *   strict       on | off: unknown parameters are errors, else warnings (on)  */
 RV_API rv_status rv_set(rv *r, const char *name, const char *value, rv_error *err);
@@ -205,7 +206,8 @@ typedef struct rv_event {
     size_t        position;
     size_t        index;
     int           step, steps;
-    rv_image     *preview; /* borrowed during the callback; NULL when there is none */
+    rv_image     *preview; /* borrowed during the callback; NULL when there is none; small (a pixel for
+                              8 x 8 of the picture) and rough: scale it up                         */
 } rv_event;
 
 /* Events of one job; runs inside rv_dispatch or rv_wait.  May call anything but rv_close and rv_wait. */
@@ -270,6 +272,7 @@ RV_API const rv_reply *rv_call_reply(const rv_call *c); /* borrowed; NULL while 
  *     event: queued   data: {"taskUUID":…,"position":n}
  *     event: started  data: {"taskUUID":…}
  *     event: step     data: {"taskUUID":…,"index":i,"step":n,"steps":m}
+ *                     and "preview":"data:image/jpeg;base64,…" when the event has one
  *     event: image    data: {"taskUUID":…,"index":i,"item":{…}}      the result item, as in the reply
  *     event: end      data: {"taskUUID":…,"state":"done"|"failed"|"stopped"}
  *     event: reply    data: {"status":200,"retryAfter":ms,"body":{…}}  last; retryAfter only when there is one

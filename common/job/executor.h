@@ -22,7 +22,7 @@ struct rv__port {
 
     /* The task really begins (asynchronous executors; the worker threads say it themselves). */
     void (*started)(rv__port *port);
-    /* A step of picture `index` is done; preview may be NULL (ref is taken by the port). */
+    /* A step of picture `index` is done; preview may be NULL (the port takes a reference of its own). */
     void (*step)(rv__port *port, size_t index, int step, int steps, rv_image *preview);
     /* Picture `index` is ready; the port takes the reference.  Seed, cost and identity are set by
      * the port, the content flag by the executor.  The delivery work (encoding, storing) happens
@@ -62,6 +62,7 @@ typedef struct rv__executor {
 typedef struct rv__executor_options {
     int threads;     /* 0: cores - 1                                     */
     int stub_ms;     /* stub: milliseconds per step                      */
+    int preview_steps; /* every so many steps bring a preview; 0: none   */
     const char *url; /* daemon: unix:PATH or http://HOST:PORT[/PATH]     */
     void (*log)(void *log_user, rv_log_level level,
                 const char *message); /* any thread; may be NULL */

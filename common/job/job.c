@@ -132,14 +132,16 @@ static void port_step(rv__port *port, size_t index, int step, int steps, rv_imag
     pthread_mutex_lock(&j->r->lock);
     rv__news *n = &j->news;
     rv_image *old = n->preview;
-    n->preview = preview ? rv_image_ref(preview) : NULL;
+    bool is_kept = old && !preview && n->step && n->step_index == index; /* nobody saw it yet */
+    n->preview = is_kept ? old : rv_image_ref(preview);
     n->step = true;
     n->step_index = index;
     n->step_now = step;
     n->step_count = steps;
     rv__event_post(j);
     pthread_mutex_unlock(&j->r->lock);
-    rv_image_unref(old);
+    if (!is_kept)
+        rv_image_unref(old);
 }
 
 /* The first thing that goes wrong with a picture fails the job and stops the executor. */

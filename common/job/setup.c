@@ -33,6 +33,7 @@ static const row rows[] = {
     {"results_ttl", NUMBER, offsetof(rv__setup, results_ttl), 0, INT64_C(3153600000), 604800},
     {"max_steps", NUMBER, offsetof(rv__setup, max_steps), 1, 1000000, 1000},
     {"max_tasks", NUMBER, offsetof(rv__setup, max_tasks), 0, 100000, 0},
+    {"preview_steps", NUMBER, offsetof(rv__setup, preview_steps), 0, 1000, 0},
     {"strict_uuid", WORD, offsetof(rv__setup, strict_uuid), .preset = 0, .words = {"off", "on"}},
     {"strict", WORD, offsetof(rv__setup, strict), .preset = 1, .words = {"off", "on"}},
 };

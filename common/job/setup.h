@@ -12,7 +12,7 @@ typedef struct rv__setup {
     char *results_url; /* NULL: file://               */
     char *serve;       /* NULL: every model           */
     int64_t executor;  /* RV__AUTO or RV__STUB        */
-    int64_t stub_ms, threads, queue, results_ttl, max_steps, max_tasks;
+    int64_t stub_ms, threads, queue, results_ttl, max_steps, max_tasks, preview_steps;
     int64_t strict_uuid, strict;
 } rv__setup;
 

@@ -2,7 +2,10 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "base/base64.h"
 #include "call.h"
+
+enum { PREVIEW_QUALITY = 80 };
 
 static const char *const state_words[] = {[RV_QUEUED] = "queued",
                                           [RV_RUNNING] = "running",
@@ -15,6 +18,31 @@ static void write_image(rv__buf *b, const rv_job *j, size_t index)
     const char *item = rv__job_item(j, index);
     rv__buf_addf(b, ",\"index\":%zu,\"item\":", index);
     rv__buf_adds(b, item ? item : "null");
+}
+
+/* A preview is a few kilobytes and takes well under a millisecond; without memory there is none. */
+static void write_preview(rv__buf *b, rv_image *preview)
+{
+    void *bytes = NULL;
+    size_t len = 0;
+    if (rv_image_encode(preview, "JPG", PREVIEW_QUALITY, &bytes, &len, NULL) != RV_OK)
+        return;
+    size_t size = rv__base64_size(len);
+    char *text = rv__alloc(size + 1);
+    if (text) {
+        rv__base64_encode(bytes, len, text);
+        text[size] = '\0';
+        rv__buf_addf(b, ",\"preview\":\"data:image/jpeg;base64,%s\"", text);
+    }
+    rv__free(text);
+    rv_free(bytes);
+}
+
+static void write_step(rv__buf *b, const rv_event *e)
+{
+    rv__buf_addf(b, ",\"index\":%zu,\"step\":%d,\"steps\":%d", e->index, e->step, e->steps);
+    if (e->preview)
+        write_preview(b, e->preview);
 }
 
 static void write_event(rv__buf *b, const rv_job *j, const rv_event *e)
@@ -30,7 +58,7 @@ static void write_event(rv__buf *b, const rv_job *j, const rv_event *e)
     if (e->kind == RV_EVENT_QUEUED)
         rv__buf_addf(b, ",\"position\":%zu", e->position);
     else if (e->kind == RV_EVENT_STEP)
-        rv__buf_addf(b, ",\"index\":%zu,\"step\":%d,\"steps\":%d", e->index, e->step, e->steps);
+        write_step(b, e);
     else if (e->kind == RV_EVENT_IMAGE)
         write_image(b, j, e->index);
     else if (e->kind == RV_EVENT_END)

@@ -22,6 +22,7 @@ enum { DISCS = 6, WORKERS = 4, NAP_MS = 5 };
 
 typedef struct stub {
     int ms; /* per step */
+    int preview_steps;
 } stub;
 
 typedef struct script {
@@ -170,16 +171,19 @@ static rv_status make_one(const stub *s, const rv_task *t, size_t index, bool is
 {
     const rv__value *v = rv__task_value(t);
     int steps = (int)rv__json_get_int(v, "steps", 1);
+    int w = (int)rv__json_get_int(v, "width", 512), h = (int)rv__json_get_int(v, "height", 512);
+    uint64_t hash;
+    if (!hash_task(t, index, &hash))
+        return rv__fail(err, RV_MEMORY, "out of memory");
     for (int i = 1; i <= steps; i++) {
         if (!doze(port, s->ms))
             return rv__fail(err, RV_CANCELLED, "cancelled");
-        port->step(port, index, i, steps, NULL);
+        bool is_shown = s->preview_steps && (i % s->preview_steps == 0 || i == steps);
+        rv_image *preview = is_shown && w >= 8 && h >= 8 ? paint(hash, w / 8, h / 8) : NULL;
+        port->step(port, index, i, steps, preview);
+        rv_image_unref(preview);
     }
-    uint64_t hash;
-    rv_image *image = NULL;
-    if (hash_task(t, index, &hash))
-        image = paint(hash, (int)rv__json_get_int(v, "width", 512),
-                      (int)rv__json_get_int(v, "height", 512));
+    rv_image *image = paint(hash, w, h);
     if (!image)
         return rv__fail(err, RV_MEMORY, "out of memory");
     if (is_flagged)
@@ -219,6 +223,7 @@ rv_status rv__stub_open(const rv__executor_options *o, const rv__executor **exec
     if (!s)
         return rv__fail(err, RV_MEMORY, "out of memory");
     s->ms = o->stub_ms;
+    s->preview_steps = o->preview_steps;
     *executor = &stub_executor;
     *self = s;
     return RV_OK;

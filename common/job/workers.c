@@ -88,6 +88,7 @@ static rv_status open_executor(rv *r, rv_error *err)
 {
     rv__executor_options o = {.threads = (int)r->setup.threads,
                               .stub_ms = (int)r->setup.stub_ms,
+                              .preview_steps = (int)r->setup.preview_steps,
                               .url = r->setup.daemon,
                               .log = rv__context_log_hook,
                               .log_user = r};

@@ -15,6 +15,7 @@ enum {
     EVENT_MAX = 96 << 20,   /* bytes of one event: a large PNG in base64  */
     ANSWER_MAX = 512 << 20, /* bytes of an answer that is no stream       */
     SILENCE_S = 60,         /* the daemon says something every 15 seconds */
+    PREVIEW_PIXELS = 1 << 20,
     RETRY_MS = 2000
 };
 
@@ -161,6 +162,17 @@ static void on_reply(errand *e, const rv__value *v)
     e->error.retry_after_ms = rv__json_get_int(v, "retryAfter", -1);
 }
 
+static void on_step(errand *e, const rv__value *v)
+{
+    const char *uri = rv__json_get_string(v, "preview", NULL);
+    const char *comma = uri ? strchr(uri, ',') : NULL;
+    rv_image *preview = comma ? rv__image_from_base64(comma + 1, PREVIEW_PIXELS) : NULL;
+    e->port->step(e->port, (size_t)rv__json_get_int(v, "index", 0),
+                  (int)rv__json_get_int(v, "step", 0), (int)rv__json_get_int(v, "steps", 0),
+                  preview);
+    rv_image_unref(preview);
+}
+
 static bool on_event(void *user, const char *name, const char *data, size_t len)
 {
     errand *e = user;
@@ -175,9 +187,7 @@ static bool on_event(void *user, const char *name, const char *data, size_t len)
         return rv__fail(&e->error, RV_PROVIDER, "an event that is not JSON") == RV_OK;
     bool go_on = true;
     if (strcmp(name, "step") == 0)
-        e->port->step(e->port, (size_t)rv__json_get_int(v, "index", 0),
-                      (int)rv__json_get_int(v, "step", 0), (int)rv__json_get_int(v, "steps", 0),
-                      NULL);
+        on_step(e, v);
     else if (strcmp(name, "image") == 0)
         go_on = on_item(e, rv__json_get(v, "item"), rv__json_get_int(v, "index", -1));
     else if (strcmp(name, "end") == 0)
@@ -393,18 +403,19 @@ static void daemon_close(void *self)
 }
 
 /* unix:PATH, or http(s)://HOST[:PORT][/PATH]; without a path /generate is meant. */
-static rv_status read_address(daemon_client *d, const char *address, rv_error *err)
+static rv_status read_address(daemon_client *d, const char *address, bool previews, rv_error *err)
 {
+    const char *ask = previews ? "&preview=1" : "";
     if (strncmp(address, "unix:", 5) == 0) {
         d->unix_path = rv__strdup(address + 5);
-        d->url = rv__strdup("http://reveried/generate?stream=1");
+        d->url = rv__format("http://reveried/generate?stream=1%s", ask);
     } else if (strncmp(address, "http://", 7) == 0 || strncmp(address, "https://", 8) == 0) {
         const char *path = strchr(strstr(address, "://") + 3, '/');
         const char *more = !path               ? "/generate?stream=1"
                            : strchr(path, '?') ? "&stream=1"
                                                : "?stream=1";
-        d->url = path && !path[1] ? rv__format("%sgenerate?stream=1", address)
-                                  : rv__format("%s%s", address, more);
+        d->url = path && !path[1] ? rv__format("%sgenerate?stream=1%s", address, ask)
+                                  : rv__format("%s%s%s", address, more, ask);
     } else {
         return rv__fail_code(err, RV_VALIDATION, "invalidSetting", "daemon",
                              "the daemon's address must be unix:PATH or http://HOST:PORT");
@@ -421,7 +432,7 @@ rv_status rv__daemon_open(const rv__executor_options *o, const rv__executor **ex
     daemon_client *d = rv__calloc(1, sizeof *d);
     if (!d)
         return rv__fail(err, RV_MEMORY, "out of memory");
-    rv_status s = read_address(d, o->url, err);
+    rv_status s = read_address(d, o->url, o->preview_steps > 0, err);
     if (s == RV_OK)
         s = rv__io_open(&d->io, err);
     if (s != RV_OK) {

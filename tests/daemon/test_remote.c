@@ -114,6 +114,9 @@ static rv *open_fake(const fake *f)
 #define BEGIN "event: queued\ndata: {\"position\":0}\n\n: comment\n\nevent: started\ndata: {}\n\n"
 #define STEP  "event: step\ndata: {\"index\":0,\"step\":1,\"steps\":4}\n\n"
 
+#define PREVIEW(text)                                                                              \
+    "event: step\ndata: {\"index\":0,\"step\":2,\"steps\":4,\"preview\":" text "}\n\n"
+
 /* What the server says, and how the task ends. */
 static const struct {
     const char *answer;
@@ -121,6 +124,8 @@ static const struct {
     const char *message; /* part of it */
 } answers[] = {
     {STREAM BEGIN STEP IMAGE END, RV_OK, ""},
+    {STREAM BEGIN PREVIEW("\"data:image/png;base64," PNG "\"") IMAGE END, RV_OK, ""},
+    {STREAM BEGIN PREVIEW("\"data:,%\"") PREVIEW("7") PREVIEW("\"x\"") IMAGE END, RV_OK, ""},
     {STREAM BEGIN STEP IMAGE "event: reply\ndata: {\"status\":200,\"body\":{\"data\":[]}}\n\n",
      RV_OK, ""},
     {STREAM BEGIN STEP, RV_BUSY, "went away while it worked"},

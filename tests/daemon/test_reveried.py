@@ -1,4 +1,5 @@
 """reveried as its clients see it: answers, streams, limits, vanishing clients, restarts, the service manager."""
+import base64
 import json
 import os
 import re
@@ -113,6 +114,21 @@ class Streams(DaemonTest):
         self.assertEqual(reply["status"], 200)
         items = [data["item"] for name, data in seen if name == "image"]
         self.assertEqual(items, reply["body"]["data"])
+
+    def test_previews_for_those_who_ask(self):
+        self.daemon.stop()
+        self.daemon.options = ("--preview-steps", "2")
+        self.daemon.start()
+        for query, wanted in (("?stream=1", False), ("?stream=1&preview=1", True)):
+            c = self.daemon.connect()
+            self.addCleanup(c.close)
+            c.request("POST", "/generate" + query, json.dumps([task(1)]))
+            previews = [data["preview"] for name, data in events(c.getresponse()) if "preview" in data]
+            self.assertEqual(bool(previews), wanted)
+            for text in previews:
+                kind, _, content = text.partition(",")
+                self.assertEqual(kind, "data:image/jpeg;base64")
+                self.assertEqual(base64.b64decode(content, validate=True)[:3], b"\xff\xd8\xff")
 
     def test_failure_comes_in_the_reply(self):
         seen = list(events(self.stream(task(1, "stub:fail=safety"))))

@@ -416,9 +416,41 @@ static void allocations_fail(void **state)
     assert_int_equal(good, 2);
 }
 
+/* A preview is a data URI of a file that can be decoded; without the setting there is none. */
+static void streams_carry_previews(void **state)
+{
+    for (int on = 0; on < 2; on++) {
+        rv *r = open_stub("0");
+        assert_int_equal(rv_set(r, "preview_steps", on ? "2" : "0", NULL), RV_OK);
+        outcome o = {0};
+        char *body = body_text(1, "a fox", ",\"outputType\":\"base64Data\"");
+        rv_call *c = begin(r, body, &o);
+        drain(r);
+        assert_int_equal(o.done, 1);
+        const char *key = "\"preview\":\"data:image/jpeg;base64,";
+        char *found = strstr(o.stream, key);
+        assert_int_equal(found != NULL, on);
+        if (found) {
+            found += strlen(key);
+            size_t len = strcspn(found, "\""), size = 0;
+            assert_true(rv__base64_decode(found, len, found, &size));
+            rv_image *image = NULL;
+            assert_int_equal(rv_image_from_bytes(found, size, &image, NULL), RV_OK);
+            assert_int_equal(rv_image_facts(image).width, 128 / 8);
+            assert_non_null(rv_image_pixels(image));
+            rv_image_unref(image);
+        }
+        rv_call_free(c);
+        rv_close(r);
+        free(body);
+        free(o.stream);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(replies_have_the_right_form),
+                                       cmocka_unit_test(streams_carry_previews),
                                        cmocka_unit_test(errors_name_their_task),
                                        cmocka_unit_test(full_queue_is_429),
                                        cmocka_unit_test(all_forms_are_the_same_file),

@@ -123,6 +123,48 @@ static bool on_cancelled(void *user)
     return s->steps >= s->stop_after_step || s->asked >= s->stop_after_asking;
 }
 
+typedef struct viewer {
+    int     previews, steps;
+    uint8_t last[SIDE * SIDE / 4];
+} viewer;
+
+static void on_preview(void *user, const uint8_t *rgb, int64_t width, int64_t height)
+{
+    viewer *v = user;
+
+    assert_true(width * height * 3 <= (int64_t)sizeof v->last && width < SIDE && height < SIDE);
+    memcpy(v->last, rgb, (size_t)(width * height * 3));
+    v->previews++;
+}
+
+static void on_viewer_step(void *user, int step, int steps, const float *latents, size_t n)
+{
+    viewer *v = user;
+
+    assert_int_equal(v->previews, step == steps ? 3 : step / 2); /* told before their step */
+    v->steps++;
+}
+
+/* Every second step and the last one; the picture is the same as without. */
+static void previews_change_nothing(void **state)
+{
+    static uint8_t      one[BYTES], other[BYTES];
+    rv__picture_request r = simple();
+    viewer              v = {0};
+    rv_error            err;
+    fixture             f;
+
+    open_fixture(&f, 2);
+    r.steps = 5;
+    assert_int_equal(rv__pipeline_run(f.pipeline, &r, one, NULL, &err), RV_OK);
+    r.hooks = (rv__pipeline_hooks){.step = on_viewer_step, .preview = on_preview, .preview_every = 2, .user = &v};
+    assert_int_equal(rv__pipeline_run(f.pipeline, &r, other, NULL, &err), RV_OK);
+    assert_int_equal(v.steps, 5);
+    assert_int_equal(v.previews, 3);
+    assert_memory_equal(one, other, BYTES);
+    close_fixture(&f);
+}
+
 static void cancelling_works_between_and_inside_steps(void **state)
 {
     static uint8_t      bytes[BYTES];
@@ -263,6 +305,7 @@ int main(void)
         cmocka_unit_test(sizes_follow_the_reference),
         cmocka_unit_test(pictures_do_not_depend_on_threads_or_history),
         cmocka_unit_test(a_seed_tells_a_whole_lcm_picture),
+        cmocka_unit_test(previews_change_nothing),
         cmocka_unit_test(cancelling_works_between_and_inside_steps),
         cmocka_unit_test(impossible_requests_are_refused),
         cmocka_unit_test(the_executor_ignores_nothing),
