@@ -4,8 +4,8 @@
 
 #include <ggml-alloc.h>
 #include <ggml-backend.h>
-#include <openblas_config.h>
 #include <cblas.h>
+#include <omp.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -64,9 +64,9 @@ static void load_backends(void)
 {
     ggml_log_set(quiet, NULL);
     ggml_backend_load_all();
-    /* An OpenBLAS with its own thread pool must not start it below our threads; its OpenMP build sees them itself. */
-    if (openblas_get_parallel() == OPENBLAS_THREAD)
-        openblas_set_num_threads(1);
+    /* Our kernels call sgemm from all threads of the device at once; each call must stay on its own thread.  This is
+     * for OpenBLAS with its own pool; its OpenMP build is told in rv__graph_run. */
+    openblas_set_num_threads(1);
 }
 
 static void set_threads(ggml_backend_t backend, int threads)
@@ -330,6 +330,7 @@ static void set_abort(rv__graph *g, ggml_abort_callback callback)
 rv_status rv__graph_run(rv__graph *g, rv__cancel_fn *cancelled, void *user, rv_error *err)
 {
     enum ggml_status status;
+    int              omp_threads;
 
     if (!g->is_built)
         return rv__fail(err, RV_INTERNAL, "graph was not built");
@@ -338,7 +339,11 @@ rv_status rv__graph_run(rv__graph *g, rv__cancel_fn *cancelled, void *user, rv_e
     g->cancelled = cancelled;
     g->cancelled_user = user;
     set_abort(g, asked_to_stop);
+    /* Inside a parallel region OpenBLAS does not start threads; a device of one thread has no such region. */
+    omp_threads = omp_get_max_threads();
+    omp_set_num_threads(1);
     status = ggml_backend_graph_compute(g->device->backend, g->nodes);
+    omp_set_num_threads(omp_threads);
     set_abort(g, NULL);
     if (atomic_load(&g->stop))
         return rv__fail(err, RV_CANCELLED, "cancelled");
