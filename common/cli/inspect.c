@@ -10,6 +10,7 @@
 #include "engine/gguf_file.h"
 #include "engine/safetensors.h"
 #include "engine/scheduler.h"
+#include "engine/tensor_rows.h"
 
 /* Texts from a file on a terminal: control characters would be obeyed there. */
 static void print_text(const char *text, size_t len)
@@ -145,10 +146,11 @@ static void print_parts(const rv__weights *w, bool tensors)
         const rv__tensor *list = rv__weights_list(w, part, &count);
         sum s = {0};
         for (size_t i = 0; i < count; i++) {
-            add_tensor(&s, &list[i], ggml_type_name(list[i].type));
-            add_tensor(&all, &list[i], ggml_type_name(list[i].type));
+            const char *type = rv__tensor_type_name(&list[i]);
+            add_tensor(&s, &list[i], type);
+            add_tensor(&all, &list[i], type);
             if (tensors)
-                print_tensor(part, &list[i], ggml_type_name(list[i].type));
+                print_tensor(part, &list[i], type);
         }
         print_sum(part, &s);
         parts++;
@@ -168,46 +170,59 @@ static bool has_prefix(const char *text, const char *start)
     return strncmp(text, start, strlen(start)) == 0;
 }
 
-/* What names of tensors show; the first row whose mark is part of any name wins. */
-static const struct {
-    const char *mark, *is, *hint;
-} kinds[] = {
-    {".lora_A.", "a LoRA", "an addition to a model, not a model"},
-    {".lora_down.", "a LoRA", "an addition to a model, not a model"},
-    {"caption_projection.0.linear.weight", "the HiDream transformer",
-     "it is the transformer part of a model folder"},
-    {"decoder.up_blocks.0.", "a VAE as diffusers names it", "it is the vae part of a model folder"},
-    {"decoder.up.0.block.", "a VAE with the names of LDM (ae.safetensors)",
-     "the vae part needs the diffusers file"},
-    {"text_model.encoder.layers.0.", "a CLIP text encoder",
-     "it is text_encoder (CLIP-L) or text_encoder_2 (CLIP-G)"},
-    {"encoder.block.0.layer.0.SelfAttention", "a T5 encoder",
-     "it is text_encoder_3 of a model folder"},
-    {"model.layers.0.self_attn.", "a Llama model", "it is text_encoder_4 of a model folder"},
-    {"enc.blk.0.", "a T5 encoder with the names of llama.cpp",
-     "the engine reads the Hugging Face file instead"},
-    {"blk.0.attn_q", "a language model with the names of llama.cpp",
-     "the engine reads the Hugging Face file instead"},
+/* What names of tensors show; the first row whose mark is part of any name wins.  part: what it can
+ * be of a model. */
+typedef struct kind {
+    const char *mark, *is, *part;
+} kind;
+
+static const kind kinds[] = {
+    {".lora_A.", "a LoRA", NULL},
+    {".lora_down.", "a LoRA", NULL},
+    {"caption_projection.0.linear.weight", "the HiDream transformer", "transformer"},
+    {"decoder.up_blocks.0.", "a VAE as diffusers names it", "vae"},
+    {"decoder.up.0.block.", "a VAE with the names of LDM (ae.safetensors)", "vae"},
+    {"text_model.encoder.layers.31.", "a CLIP text encoder (CLIP-G)", "text_encoder_2"},
+    {"text_model.encoder.layers.0.", "a CLIP text encoder", "text_encoder"},
+    {"encoder.block.0.layer.0.SelfAttention", "a T5 encoder", "text_encoder_3"},
+    {"model.layers.0.self_attn.", "a Llama model", "text_encoder_4"},
+    {"enc.blk.0.", "a T5 encoder with the names of llama.cpp", "text_encoder_3"},
+    {"blk.0.attn_q", "a language model with the names of llama.cpp", "text_encoder_4"},
 };
 
-static const char *kind_of(const char *const *names, size_t count, const char **hint)
+static const kind *kind_of(const char *const *names, size_t count)
 {
     for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
         for (size_t i = 0; i < count; i++) {
-            if (strstr(names[i], kinds[k].mark)) {
-                *hint = kinds[k].hint;
-                return kinds[k].is;
-            }
+            if (strstr(names[i], kinds[k].mark))
+                return &kinds[k];
         }
     }
-    *hint = "nothing here uses such a file";
-    return "nothing that is known here";
+    return NULL;
 }
 
-static void print_file(const char *const *names, size_t count, const sum *s)
+/* Opens the file as the engine would and says whether that works. */
+static void try_part(const char *path, const char *part)
 {
-    const char *hint, *kind = kind_of(names, count, &hint);
-    printf("  it looks like %s\n", kind);
+    rv__buf b;
+    rv__weights *w = NULL;
+    rv_error err = {0};
+    rv__buf_init(&b, 1 << 16);
+    rv__buf_addf(&b, "{\"%s\":", part);
+    rv__json_write_string(&b, path);
+    rv__buf_adds(&b, "}");
+    if (!b.failed && rv__weights_open(b.data, &w, &err) == RV_OK)
+        printf("  the engine takes it as \"%s\" of a model card's weights\n", part);
+    else
+        printf("  the engine cannot use it: %s\n", b.failed ? "out of memory" : err.message);
+    rv__weights_close(w);
+    rv__buf_free(&b);
+}
+
+static void print_file(const char *path, const char *const *names, size_t count, const sum *s)
+{
+    const kind *k = kind_of(names, count);
+    printf("  it looks like %s\n", k ? k->is : "nothing that is known here");
     print_sum("tensors", s);
     for (size_t i = 0; i < count; i++) {
         if (has_prefix(names[i], "model.diffusion_model.")) {
@@ -217,9 +232,12 @@ static void print_file(const char *const *names, size_t count, const sum *s)
     }
     for (size_t i = 0; i < s->n_types; i++) {
         if (has_prefix(s->types[i], "F8_"))
-            puts("  8-bit floats are not supported by the engine yet; take the 16-bit file");
+            puts("  its 8-bit floats are unpacked while they are used, with their scales if any");
     }
-    printf("  %s\n", hint);
+    if (k && k->part)
+        try_part(path, k->part);
+    else
+        printf("  %s\n", k ? "an addition to a model, not a model" : "nothing here uses such a file");
 }
 
 static int inspect_safetensors(const char *path, bool tensors, rv_error *err)
@@ -242,7 +260,7 @@ static int inspect_safetensors(const char *path, bool tensors, rv_error *err)
          v = rv__json_next(v))
         print_pair(rv__json_key(v), rv__json_string(v), strlen(rv__json_string(v)));
     if (names)
-        print_file(names, count, &s);
+        print_file(path, names, count, &s);
     rv__free(names);
     rv__safetensors_close(file);
     return 0;
@@ -268,7 +286,7 @@ static int inspect_gguf(const char *path, bool tensors, rv_error *err)
             print_tensor("", &list[i], ggml_type_name(list[i].type));
     }
     if (names)
-        print_file(names, count, &s);
+        print_file(path, names, count, &s);
     rv__free(names);
     rv__gguf_close(file);
     return 0;
@@ -291,11 +309,15 @@ static int inspect(const char *path, bool tensors, rv_error *err)
     rv__weights *w;
     bool folder = stat(path, &st) == 0 && S_ISDIR(st.st_mode);
     bool gguf = S_ISREG(st.st_mode) && starts_with_gguf(path);
-    if (!folder && !gguf)
+    bool listed = path[0] == '{';
+    if (!folder && !gguf && !listed)
         return inspect_safetensors(path, tensors, err);
     rv_status status = rv__weights_open(path, &w, err);
     if (status == RV_OK) {
-        printf("%s: a model in one %s\n", path, folder ? "folder" : "GGUF file");
+        printf("%s: a model in %s\n", rv__weights_path(w),
+               listed   ? "files of its own"
+               : folder ? "one folder"
+                        : "one GGUF file");
         print_variant(w);
         print_parts(w, tensors);
         print_missing(w);
@@ -315,7 +337,7 @@ int rv__command_inspect(int argc, char **argv)
 {
     bool tensors = argc == 3 && strcmp(argv[2], "--tensors") == 0;
     if ((argc != 2 && !tensors) || argv[1][0] == '-') {
-        fprintf(stderr, "usage: reverie inspect FILE|DIR [--tensors]\n\n"
+        fprintf(stderr, "usage: reverie inspect FILE|DIR|'{\"transformer\": FILE, …}' [--tensors]\n\n"
                         "Says what a model folder, GGUF or safetensors file is; --tensors lists "
                         "everything in it.\n");
         return 2;

@@ -68,7 +68,8 @@ int rv__command_quantize(int argc, char **argv)
     enum ggml_type type = argc == 4 ? rv__weights_type(argv[3]) : GGML_TYPE_COUNT;
     if (type == GGML_TYPE_COUNT) {
         fprintf(stderr, "usage: reverie quantize IN OUT TYPE\n\n"
-                        "Writes the model folder or GGUF file IN as the single GGUF file OUT.\n"
+                        "Writes the model IN (a folder, a GGUF file, or '{\"transformer\": FILE, …}'"
+                        ") as the single GGUF file OUT.\n"
                         "TYPE (f32 f16 bf16 q8_0 q6_K q5_K q4_K q4_0) is for the linear layers of "
                         "the transformer and\n"
                         "the text encoders; norms, biases, routers, embeddings and the VAE keep "

@@ -49,6 +49,10 @@ static inline void rv__op_share(int64_t rows, int thread, int threads, int64_t *
     *last = *first + each < rows ? *first + each : rows;
 }
 
+/* Rows of a weight as F32, whatever it is stored as; plain: what the leaf says of itself is all. */
+bool rv__weight_is_plain(const struct ggml_tensor *leaf);
+void rv__weight_rows(const struct ggml_tensor *leaf, int64_t first, int64_t count, float *out);
+
 /* Products of groups of rows with one weight each (mixture of experts).  Group e owns the rows offsets[e] ..
  * offsets[e + 1] of x {in, rows}; offsets is I32 {groups + 1}, computed by the graph.  With gate_weights the result is
  * silu(x gate^T) * (x weight^T).  Weights are leaves with data of their own; both lists must outlive the graph. */

@@ -243,10 +243,29 @@ struct ggml_tensor *rv__mul(rv__graph *g, struct ggml_tensor *a, struct ggml_ten
     return can_broadcast(g, a, b) ? ggml_mul(rv__graph_context(g), a, b) : NULL;
 }
 
+static void run_rows(struct ggml_tensor *dst, int thread, int threads, void *user)
+{
+    const struct ggml_tensor *table = dst->src[0];
+    const int32_t            *ids = dst->src[1]->data;
+    int64_t                   first, last;
+
+    (void)user;
+    rv__op_share(dst->ne[1], thread, threads, &first, &last);
+    for (int64_t r = first; r < last; r++)
+        rv__weight_rows(table, ids[r], 1, row_of(dst, r));
+}
+
 struct ggml_tensor *rv__rows(rv__graph *g, struct ggml_tensor *table, struct ggml_tensor *ids)
 {
     if (!table || !ids || ids->type != GGML_TYPE_I32 || !rv__graph_room(g, 3))
         return NULL;
+    if (!rv__weight_is_plain(table)) {
+        struct ggml_tensor *args[2] = {table, ids};
+        int64_t             ne[4] = {table->ne[0], ids->ne[0], 1, 1};
+        rv__op             *op = rv__graph_alloc(g, sizeof *op);
+
+        return op ? rv__op_node(g, GGML_TYPE_F32, ne, args, 2, run_rows, op) : NULL;
+    }
     return ggml_get_rows(rv__graph_context(g), table, ids);
 }
 

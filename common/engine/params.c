@@ -6,6 +6,8 @@
 
 #include "base/memory.h"
 #include "engine/graph.h"
+#include "engine/graph_op.h"
+#include "engine/tensor_rows.h"
 
 enum { MAX_ELEMENTS_BITS = 40 };
 
@@ -100,15 +102,6 @@ static bool shape_fits(const rv__tensor *t, const int64_t *shape, int n)
     return true;
 }
 
-static bool can_convert(const rv__tensor *t)
-{
-    const struct ggml_type_traits *traits = ggml_get_type_traits(t->type);
-
-    if (t->type == GGML_TYPE_F32)
-        return true;
-    return traits && traits->to_float && traits->blck_size > 0 && t->shape[t->n_dims - 1] % traits->blck_size == 0;
-}
-
 /* Alignment that reading this type in place needs. */
 static size_t alignment(enum ggml_type type)
 {
@@ -127,12 +120,13 @@ static void *keep(rv__params *p, size_t size)
     return (char *)c + HEAD;
 }
 
-/* Gives the leaf its data: in place when possible, else a copy (vectors as F32). */
+/* Gives the leaf its data: in place when possible (matrices in any form, see rv__weight_rows), else
+ * a copy (vectors as F32). */
 static bool fill(rv__params *p, struct ggml_tensor *leaf, const rv__tensor *t)
 {
-    bool in_place = leaf->type == t->type && (uintptr_t)t->data % alignment(t->type) == 0;
+    bool aligned = (uintptr_t)t->data % alignment(t->type) == 0;
 
-    if (in_place) {
+    if (leaf->type == t->type && aligned) {
         leaf->data = (void *)(uintptr_t)t->data; /* graphs only read leaves */
         return true;
     }
@@ -143,16 +137,18 @@ static bool fill(rv__params *p, struct ggml_tensor *leaf, const rv__tensor *t)
         memcpy(leaf->data, t->data, t->size);
         return true;
     }
-    if ((uintptr_t)t->data % alignment(t->type) == 0) {
-        ggml_get_type_traits(t->type)->to_float(t->data, leaf->data, ggml_nelements(leaf));
+    if (aligned) {
+        rv__tensor_floats(t, 0, ggml_nrows(leaf), leaf->data);
         return true;
     }
-    void *moved = rv__alloc(t->size);
-    if (!moved)
+    rv__tensor moved = *t;
+    void      *room = rv__alloc(t->size);
+    if (!room)
         return false;
-    memcpy(moved, t->data, t->size);
-    ggml_get_type_traits(t->type)->to_float(moved, leaf->data, ggml_nelements(leaf));
-    rv__free(moved);
+    memcpy(room, t->data, t->size);
+    moved.data = room;
+    rv__tensor_floats(&moved, 0, ggml_nrows(leaf), leaf->data);
+    rv__free(room);
     return true;
 }
 
@@ -197,8 +193,8 @@ static struct ggml_tensor *find(rv__params *p, const int64_t *shape, int n_dims,
         snprintf(text, sizeof text, "expected shape [%s], found [%s]", want, have);
         return fail(p, RV_FORMAT, name, text);
     }
-    if (!can_convert(t)) {
-        snprintf(text, sizeof text, "type %s is not supported here", ggml_type_name(t->type));
+    if (!rv__tensor_is_float(t)) {
+        snprintf(text, sizeof text, "type %s is not supported here", rv__tensor_type_name(t));
         return fail(p, RV_UNSUPPORTED, name, text);
     }
     leaf = known_leaf(p, t);
@@ -252,8 +248,25 @@ bool rv__params_has(const rv__params *p, const char *name, ...)
 
 void rv__param_floats(const struct ggml_tensor *leaf, float *out)
 {
-    if (leaf->type == GGML_TYPE_F32)
-        memcpy(out, leaf->data, ggml_nbytes(leaf));
+    rv__weight_rows(leaf, 0, ggml_nrows(leaf), out);
+}
+
+/* A tensor stored in another way than ggml's is never copied as it is, so its leaf has its data. */
+bool rv__weight_is_plain(const struct ggml_tensor *leaf)
+{
+    const rv__tensor *t = leaf->extra;
+
+    return !t || leaf->data != t->data || rv__tensor_is_plain(t);
+}
+
+void rv__weight_rows(const struct ggml_tensor *leaf, int64_t first, int64_t count, float *out)
+{
+    const char *data = (const char *)leaf->data + (size_t)first * leaf->nb[1];
+
+    if (!rv__weight_is_plain(leaf))
+        rv__tensor_floats(leaf->extra, first, count, out);
+    else if (leaf->type == GGML_TYPE_F32)
+        memcpy(out, data, (size_t)count * leaf->nb[1]);
     else
-        ggml_get_type_traits(leaf->type)->to_float(leaf->data, out, ggml_nelements(leaf));
+        ggml_get_type_traits(leaf->type)->to_float(data, out, count * leaf->ne[0]);
 }

@@ -93,6 +93,8 @@ rv_status rv__pipeline_open(rv__device *d, const rv__weights *w, rv__pipeline **
     if (!p->prompts)
         status = rv__fail(err, RV_MEMORY, "out of memory");
     if (status == RV_OK)
+        status = rv__weights_check(w, err);
+    if (status == RV_OK)
         status = read_index(w, err);
     if (status == RV_OK)
         status = read_scheduler(p, err);

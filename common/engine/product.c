@@ -43,19 +43,22 @@ static void choose_tiles(product *p, int64_t rows)
     }
 }
 
+static bool is_ready(const struct ggml_tensor *w)
+{
+    return w->type == GGML_TYPE_F32 && rv__weight_is_plain(w);
+}
+
 static size_t weight_bytes(const product *p, const struct ggml_tensor *w)
 {
-    return w && w->type != GGML_TYPE_F32 ? (size_t)(p->tile_out * p->in) * sizeof(float) : 0;
+    return w && !is_ready(w) ? (size_t)(p->tile_out * p->in) * sizeof(float) : 0;
 }
 
 /* Rows [first, first + count) of a weight as F32: where they lie, or unpacked into room. */
 static const float *weight_rows(const struct ggml_tensor *w, int64_t first, int64_t count, float *room)
 {
-    const char *data = (const char *)w->data + (size_t)first * w->nb[1];
-
-    if (w->type == GGML_TYPE_F32)
-        return (const float *)(const void *)data;
-    ggml_get_type_traits(w->type)->to_float(data, room, count * w->ne[0]);
+    if (is_ready(w))
+        return (const float *)(const void *)((const char *)w->data + (size_t)first * w->nb[1]);
+    rv__weight_rows(w, first, count, room);
     return room;
 }
 

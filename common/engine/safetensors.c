@@ -35,6 +35,7 @@ static const struct {
     const char *name;
     size_t bytes;
     enum ggml_type type;
+    rv__float8 float8;
 } dtypes[] = {
     {"F32", 4, GGML_TYPE_F32},       {"F16", 2, GGML_TYPE_F16},
     {"BF16", 2, GGML_TYPE_BF16},     {"I32", 4, GGML_TYPE_I32},
@@ -42,8 +43,8 @@ static const struct {
     {"I8", 1, GGML_TYPE_I8},         {"I16", 2, GGML_TYPE_I16},
     {"F64", 8, GGML_TYPE_F64},       {"BOOL", 1, GGML_TYPE_COUNT},
     {"U16", 2, GGML_TYPE_COUNT},     {"U32", 4, GGML_TYPE_COUNT},
-    {"U64", 8, GGML_TYPE_COUNT},     {"F8_E4M3", 1, GGML_TYPE_COUNT},
-    {"F8_E5M2", 1, GGML_TYPE_COUNT}, {"F8_E8M0", 1, GGML_TYPE_COUNT},
+    {"U64", 8, GGML_TYPE_COUNT},     {"F8_E4M3", 1, GGML_TYPE_I8, RV_F8_E4M3},
+    {"F8_E5M2", 1, GGML_TYPE_I8, RV_F8_E5M2}, {"F8_E8M0", 1, GGML_TYPE_COUNT},
     {"C64", 8, GGML_TYPE_COUNT},
 };
 
@@ -71,6 +72,7 @@ static rv_status read_dtype(const reader *r, const char *name, const rv__value *
         if (strcmp(dtype, dtypes[i].name) == 0) {
             memcpy(t->dtype, dtypes[i].name, strlen(dtypes[i].name) + 1);
             t->tensor.type = dtypes[i].type;
+            t->tensor.float8 = dtypes[i].float8;
             *bytes = dtypes[i].bytes;
             return RV_OK;
         }

@@ -8,8 +8,8 @@
 
 typedef struct rv__safetensors rv__safetensors;
 
-/* Types of the format that ggml does not have (F8_E4M3, BOOL, U16 …) have the tensor type
- * GGML_TYPE_COUNT; unsigned types share ggml's signed ones of that width. */
+/* Types of the format that ggml does not have (BOOL, U16 …) have the tensor type GGML_TYPE_COUNT,
+ * 8-bit floats I8 and their mark; unsigned types share ggml's signed ones of that width. */
 typedef struct rv__safetensor {
     rv__tensor tensor;
     char       dtype[12]; /* as in the file: "F32", "U8", "F8_E4M3" */

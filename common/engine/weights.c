@@ -26,6 +26,40 @@ bool rv__weights_grow(void **array, size_t *cap, size_t count, size_t element)
     return true;
 }
 
+const char *rv__weights_keep_name(rv__weights *w, const char *name)
+{
+    char *copy = rv__strdup(name);
+    if (!copy ||
+        !rv__weights_grow((void **)&w->names, &w->names_cap, w->n_names, sizeof *w->names)) {
+        rv__free(copy);
+        return NULL;
+    }
+    return w->names[w->n_names++] = copy;
+}
+
+rv_status rv__weights_open_shard(rv__weights *w, const char *path, rv__safetensors **out,
+                                 rv_error *err)
+{
+    *out = NULL;
+    if (!rv__weights_grow((void **)&w->shards, &w->shards_cap, w->n_shards, sizeof *w->shards))
+        return no_memory(w, err);
+    rv_status status = rv__safetensors_open(path, out, err);
+    if (status == RV_OK)
+        w->shards[w->n_shards++] = *out;
+    return status;
+}
+
+rv_status rv__weights_open_gguf(rv__weights *w, const char *path, rv__gguf **out, rv_error *err)
+{
+    *out = NULL;
+    if (!rv__weights_grow((void **)&w->ggufs, &w->ggufs_cap, w->n_ggufs, sizeof *w->ggufs))
+        return no_memory(w, err);
+    rv_status status = rv__gguf_open(path, out, err);
+    if (status == RV_OK)
+        w->ggufs[w->n_ggufs++] = *out;
+    return status;
+}
+
 rv_status rv__weights_add_file(rv__weights *w, const char *path, char *data, size_t len,
                                rv_error *err)
 {
@@ -147,10 +181,29 @@ static rv_status finish(rv__weights *w, rv_status status, rv__weights **out, rv_
     return status;
 }
 
+/* The files that a JSON object names. */
+static rv_status open_listed(const char *json, rv__weights **out, rv_error *err)
+{
+    rv__json_error why = {0};
+    rv__value *paths = rv__json_parse(json, strlen(json), &why);
+    if (!paths)
+        return rv__fail(err, why.message == rv__json_no_memory ? RV_MEMORY : RV_FORMAT,
+                        "weights: byte %zu: %s", why.offset, why.message);
+    rv__weights *w;
+    const char *label = rv__json_get_string(paths, "transformer", "weights");
+    rv_status status = new_weights(label, &w, err);
+    if (status == RV_OK)
+        status = finish(w, rv__weights_read_parts(w, paths, err), out, err);
+    rv__json_free(paths);
+    return status;
+}
+
 rv_status rv__weights_open(const char *path, rv__weights **out, rv_error *err)
 {
     *out = NULL;
     struct stat st;
+    if (path[0] == '{')
+        return open_listed(path, out, err);
     if (stat(path, &st) != 0)
         return rv__fail(err, errno == ENOENT ? RV_NOT_FOUND : RV_IO, "%.300s: %s", path,
                         strerror(errno));
@@ -158,7 +211,12 @@ rv_status rv__weights_open(const char *path, rv__weights **out, rv_error *err)
     rv_status status = new_weights(path, &w, err);
     if (status != RV_OK)
         return status;
-    status = S_ISDIR(st.st_mode) ? rv__weights_read_folder(w, err) : rv__weights_read_gguf(w, err);
+    if (!S_ISDIR(st.st_mode))
+        status = rv__weights_read_gguf(w, path, NULL, err);
+    else if (rv__weights_is_comfy(path))
+        status = rv__weights_read_comfy(w, err);
+    else
+        status = rv__weights_read_folder(w, err);
     return finish(w, status, out, err);
 }
 
@@ -187,7 +245,11 @@ void rv__weights_close(rv__weights *w)
     }
     for (size_t i = 0; i < w->n_shards; i++)
         rv__safetensors_close(w->shards[i]);
-    rv__gguf_close(w->gguf);
+    for (size_t i = 0; i < w->n_ggufs; i++)
+        rv__gguf_close(w->ggufs[i]);
+    for (size_t i = 0; i < w->n_names; i++)
+        rv__free(w->names[i]);
+    rv__free(w->ggufs);
     rv__free(w->names);
     rv__free(w->files);
     rv__free(w->parts);

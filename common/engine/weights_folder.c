@@ -90,7 +90,7 @@ static rv_status slurp(const char *path, char **data, size_t *len, rv_error *err
     return RV_OK;
 }
 
-/* folder/name becomes the model's file inside/name (inside may be empty). */
+/* folder/name becomes the model's file inside/name (inside may be empty), unless there is one. */
 static rv_status add_file(rv__weights *w, const char *folder, const char *inside, const char *name,
                           rv_error *err)
 {
@@ -98,6 +98,11 @@ static rv_status add_file(rv__weights *w, const char *folder, const char *inside
     char *key = rv__format("%s%s%s", inside, *inside ? "/" : "", name);
     char *data = NULL;
     size_t len = 0;
+    if (key && rv__weights_file(w, key, NULL)) {
+        rv__free(path);
+        rv__free(key);
+        return RV_OK;
+    }
     rv_status status = path && key ? slurp(path, &data, &len, err) : no_memory(w, err);
     if (status == RV_OK)
         status = rv__weights_add_file(w, key, data, len, err);
@@ -170,14 +175,7 @@ static rv_status open_shard(rv__weights *w, const char *folder, const char *name
 {
     *out = NULL;
     char *path = rv__format("%s/%s", folder, name);
-    if (!path || !rv__weights_grow((void **)&w->shards, &w->shards_cap, w->n_shards,
-                                   sizeof(rv__safetensors *))) {
-        rv__free(path);
-        return no_memory(w, err);
-    }
-    rv_status status = rv__safetensors_open(path, out, err);
-    if (status == RV_OK)
-        w->shards[w->n_shards++] = *out;
+    rv_status status = path ? rv__weights_open_shard(w, path, out, err) : no_memory(w, err);
     rv__free(path);
     return status;
 }
@@ -187,15 +185,7 @@ static rv_status read_single(rv__weights *w, const char *folder, const char *par
 {
     rv__safetensors *shard;
     rv_status status = open_shard(w, folder, name, &shard, err);
-    if (status != RV_OK)
-        return status;
-    size_t count;
-    const rv__safetensor *list = rv__safetensors_list(shard, &count);
-    rv__model_part *p;
-    status = rv__weights_add_part(w, part, count, &p, err);
-    for (size_t i = 0; i < count && status == RV_OK; i++)
-        status = rv__weights_add_tensor(w, p, &list[i].tensor, err);
-    return status;
+    return status == RV_OK ? rv__weights_take(w, shard, part, err) : status;
 }
 
 /* Shards are plain names of files beside the index. */
@@ -315,24 +305,40 @@ static bool is_folder(const char *path)
     return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
-rv_status rv__weights_read_folder(rv__weights *w, rv_error *err)
+/* Reads the files of a model folder and, with weights, its parts. */
+static rv_status read_all_of(rv__weights *w, const char *folder, bool weights, rv_error *err)
 {
-    DIR *dir = opendir(w->path);
+    DIR *dir = opendir(folder);
     if (!dir)
-        return rv__fail(err, RV_IO, "%.300s: %s", w->path, strerror(errno));
+        return rv__fail(err, errno == ENOENT ? RV_NOT_FOUND : RV_IO, "%.300s: %s", folder,
+                        strerror(errno));
     rv_status status = RV_OK;
     for (struct dirent *e = readdir(dir); e && status == RV_OK; e = readdir(dir)) {
         if (e->d_name[0] == '.')
             continue;
-        char *path = rv__format("%s/%s", w->path, e->d_name);
+        char *path = rv__format("%s/%s", folder, e->d_name);
+        listing l = {0};
         if (!path)
             status = no_memory(w, err);
-        else if (is_folder(path))
+        else if (is_folder(path) && weights)
             status = rv__weights_read_part(w, path, e->d_name, err);
+        else if (is_folder(path))
+            status = list_part(w, path, e->d_name, &l, err);
         else if (is_model_file(e->d_name))
-            status = add_file(w, w->path, "", e->d_name, err);
+            status = add_file(w, folder, "", e->d_name, err);
+        free_listing(&l);
         rv__free(path);
     }
     closedir(dir);
     return status;
+}
+
+rv_status rv__weights_read_folder(rv__weights *w, rv_error *err)
+{
+    return read_all_of(w, w->path, true, err);
+}
+
+rv_status rv__weights_read_files(rv__weights *w, const char *folder, rv_error *err)
+{
+    return read_all_of(w, folder, false, err);
 }

@@ -18,13 +18,21 @@ typedef struct full_name {
     size_t part; /* length of PART */
 } full_name;
 
-static rv_status resolve(const rv__weights *w, const rv__tensor *t, full_name *out, rv_error *err)
+/* The file being read into a model. */
+typedef struct source {
+    rv__weights *w;
+    const rv__gguf *gguf;
+    const char *path;
+    const char *only; /* the one part that is wanted; NULL: all */
+} source;
+
+static rv_status resolve(const source *s, const rv__tensor *t, full_name *out, rv_error *err)
 {
     *out = (full_name){t->name, strlen(t->name), 0};
     if (!strchr(t->name, '/')) {
         char key[GGML_MAX_NAME + 8];
         snprintf(key, sizeof key, "name:%s", t->name);
-        rv__gguf_text(w->gguf, key, &out->text, &out->len);
+        rv__gguf_text(s->gguf, key, &out->text, &out->len);
     }
     const char *slash = memchr(out->text, '/', out->len);
     out->part = slash ? (size_t)(slash - out->text) : 0;
@@ -33,16 +41,16 @@ static rv_status resolve(const rv__weights *w, const rv__tensor *t, full_name *o
         plain = (unsigned char)out->text[i] >= 0x20 && out->text[i] != 0x7f;
     return plain ? RV_OK
                  : rv__fail(err, RV_FORMAT, "%.100s: tensor \"%s\": its name is not PART/NAME",
-                            w->path, t->name);
+                            s->path, t->name);
 }
 
 /* Puts back the leading axes that ggml dropped. */
-static rv_status restore_axes(const rv__weights *w, rv__tensor *t, rv_error *err)
+static rv_status restore_axes(const source *s, rv__tensor *t, rv_error *err)
 {
     char key[GGML_MAX_NAME + 8];
     uint64_t dims;
     snprintf(key, sizeof key, "dims:%s", t->name);
-    if (!rv__gguf_uint(w->gguf, key, &dims))
+    if (!rv__gguf_uint(s->gguf, key, &dims))
         return RV_OK;
     int have = t->n_dims;
     if (dims == 0 && have == 1 && t->shape[0] == 1) {
@@ -50,7 +58,7 @@ static rv_status restore_axes(const rv__weights *w, rv__tensor *t, rv_error *err
         return RV_OK;
     }
     if (dims < (uint64_t)have || dims > GGML_MAX_DIMS)
-        return rv__fail(err, RV_FORMAT, "%.100s: tensor \"%s\": wrong number of axes", w->path,
+        return rv__fail(err, RV_FORMAT, "%.100s: tensor \"%s\": wrong number of axes", s->path,
                         t->name);
     t->n_dims = (int)dims;
     for (int i = t->n_dims - 1; i >= 0; i--)
@@ -86,88 +94,101 @@ static rv_status add_part(rv__weights *w, const full_name *names, size_t i, size
     return status;
 }
 
-/* Copies the names behind their parts into w->names and fills the parts. */
-static rv_status sort_into_parts(rv__weights *w, const full_name *names, rv_error *err)
+/* Fills the parts; names are those behind the parts. */
+static rv_status sort_into_parts(const source *s, const full_name *names, rv_error *err)
 {
     size_t count;
-    const rv__tensor *list = rv__gguf_tensors(w->gguf, &count);
-    char *at = w->names;
+    const rv__tensor *list = rv__gguf_tensors(s->gguf, &count);
     rv_status status = RV_OK;
     for (size_t i = 0; i < count && status == RV_OK; i++) {
-        rv__model_part *part = find_part(w, &names[i]);
+        if (s->only && (names[i].part != strlen(s->only) ||
+                        memcmp(names[i].text, s->only, names[i].part) != 0))
+            continue;
+        rv__model_part *part = find_part(s->w, &names[i]);
         if (!part)
-            status = add_part(w, names, i, count, &part, err);
-        size_t len = names[i].len - names[i].part - 1;
-        memcpy(at, names[i].text + names[i].part + 1, len);
-        at[len] = '\0';
+            status = add_part(s->w, names, i, count, &part, err);
         rv__tensor t = list[i];
         if (status == RV_OK)
-            status = restore_axes(w, &t, err);
-        t.name = at;
-        at += len + 1;
+            status = restore_axes(s, &t, err);
+        char *name = rv__strndup(names[i].text + names[i].part + 1,
+                                 names[i].len - names[i].part - 1);
+        t.name = name ? rv__weights_keep_name(s->w, name) : NULL;
+        rv__free(name);
         if (status == RV_OK)
-            status = rv__weights_add_tensor(w, part, &t, err);
+            status = t.name ? rv__weights_add_tensor(s->w, part, &t, err)
+                            : rv__fail(err, RV_MEMORY, "%.100s: out of memory", s->path);
     }
     return status;
 }
 
-static rv_status read_tensors(rv__weights *w, rv_error *err)
+static rv_status read_tensors(const source *s, rv_error *err)
 {
-    size_t count, room = 0;
-    const rv__tensor *list = rv__gguf_tensors(w->gguf, &count);
+    size_t count;
+    const rv__tensor *list = rv__gguf_tensors(s->gguf, &count);
     full_name *names = rv__calloc(count, sizeof *names);
-    rv_status status = names ? RV_OK : rv__fail(err, RV_MEMORY, "%.100s: out of memory", w->path);
-    for (size_t i = 0; i < count && status == RV_OK; i++) {
-        status = resolve(w, &list[i], &names[i], err);
-        room += names[i].len - names[i].part;
-    }
-    if (status == RV_OK && !(w->names = rv__alloc(room)))
-        status = rv__fail(err, RV_MEMORY, "%.100s: out of memory", w->path);
+    rv_status status = names ? RV_OK : rv__fail(err, RV_MEMORY, "%.100s: out of memory", s->path);
+    for (size_t i = 0; i < count && status == RV_OK; i++)
+        status = resolve(s, &list[i], &names[i], err);
     if (status == RV_OK)
-        status = sort_into_parts(w, names, err);
+        status = sort_into_parts(s, names, err);
     rv__free(names);
     return status;
 }
 
-static rv_status read_files(rv__weights *w, rv_error *err)
+/* All files of a whole model; of one part its own; files alone: those the model lacks. */
+static bool is_wanted(const source *s, const char *path)
+{
+    size_t n = s->only ? strlen(s->only) : 0;
+    if (n && (strncmp(path, s->only, n) != 0 || path[n] != '/'))
+        return false;
+    return !s->only || !rv__weights_file(s->w, path, NULL);
+}
+
+static rv_status read_files(const source *s, rv_error *err)
 {
     size_t count;
-    const rv__gguf_pair *pairs = rv__gguf_pairs(w->gguf, &count);
+    const rv__gguf_pair *pairs = rv__gguf_pairs(s->gguf, &count);
     for (size_t i = 0; i < count; i++) {
-        if (strncmp(pairs[i].key, "file:", 5) != 0)
+        if (strncmp(pairs[i].key, "file:", 5) != 0 ||
+            !is_wanted(s, pairs[i].key + 5))
             continue;
         if (!pairs[i].is_array || pairs[i].type != GGUF_TYPE_UINT8)
             return rv__fail(err, RV_FORMAT, "%.100s: key \"%.200s\" is not an array of bytes",
-                            w->path, pairs[i].key);
+                            s->path, pairs[i].key);
         if (pairs[i].size > RV_MODEL_MAX_FILE_BYTES)
-            return rv__fail(err, RV_FORMAT, "%.100s: \"%.200s\" is too large", w->path,
+            return rv__fail(err, RV_FORMAT, "%.100s: \"%.200s\" is too large", s->path,
                             pairs[i].key);
         char *data = rv__strndup(pairs[i].data, pairs[i].size);
         if (!data)
-            return rv__fail(err, RV_MEMORY, "%.100s: out of memory", w->path);
-        rv_status status = rv__weights_add_file(w, pairs[i].key + 5, data, pairs[i].size, err);
+            return rv__fail(err, RV_MEMORY, "%.100s: out of memory", s->path);
+        rv_status status = rv__weights_add_file(s->w, pairs[i].key + 5, data, pairs[i].size, err);
         if (status != RV_OK)
             return status;
     }
     return RV_OK;
 }
 
-rv_status rv__weights_read_gguf(rv__weights *w, rv_error *err)
+rv_status rv__weights_take_gguf(rv__weights *w, const rv__gguf *gguf, const char *path,
+                                const char *only, rv_error *err)
 {
-    rv_status status = rv__gguf_open(w->path, &w->gguf, err);
-    if (status != RV_OK)
-        return status;
+    source s = {w, gguf, path, only};
     uint64_t format;
-    if (!rv__gguf_uint(w->gguf, FORMAT_KEY, &format))
+    if (!rv__gguf_uint(gguf, FORMAT_KEY, &format))
         return rv__fail(err, RV_UNSUPPORTED,
                         "%.100s: this GGUF does not hold a whole model (no " FORMAT_KEY
-                        "); make one with "
-                        "reverie quantize from a model folder",
-                        w->path);
+                        "); name it as a part, or make one with reverie quantize",
+                        path);
     if (format != FORMAT)
         return rv__fail(err, RV_UNSUPPORTED,
-                        "%.100s: " FORMAT_KEY " is %llu, this program reads %d", w->path,
+                        "%.100s: " FORMAT_KEY " is %llu, this program reads %d", path,
                         (unsigned long long)format, FORMAT);
-    status = read_files(w, err);
-    return status == RV_OK ? read_tensors(w, err) : status;
+    rv_status status = read_files(&s, err);
+    return status == RV_OK ? read_tensors(&s, err) : status;
+}
+
+rv_status rv__weights_read_gguf(rv__weights *w, const char *path, const char *only, rv_error *err)
+{
+    rv__gguf *gguf;
+    rv_status status = rv__weights_open_gguf(w, path, &gguf, err);
+    return status == RV_OK ? rv__weights_take_gguf(w, gguf, path, only, err) : status;
 }

@@ -2,6 +2,8 @@
  * become quantised: their error is not averaged out. */
 #include "weights_write.h"
 
+#include "tensor_rows.h"
+
 #include <math.h>
 #include <string.h>
 #include <strings.h>
@@ -74,6 +76,9 @@ static bool is_exact_in_f16(const rv__tensor *t)
 
 static enum ggml_type exact_type(const rv__tensor *t)
 {
+    if (t->float8) /* a few bits each, but a scale takes more */
+        return t->n_dims < 2 || (t->scale != 0.0f && t->scale != 1.0f) ? GGML_TYPE_F32
+                                                                      : GGML_TYPE_F16;
     if (t->n_dims < 2) /* vectors are computed with as F32 and weigh nothing */
         return t->type == GGML_TYPE_F16 || t->type == GGML_TYPE_BF16 ? GGML_TYPE_F32 : t->type;
     if ((t->type == GGML_TYPE_F32 || t->type == GGML_TYPE_BF16) && is_exact_in_f16(t))
@@ -86,8 +91,7 @@ enum ggml_type rv__weights_target(const char *part, const rv__tensor *t, enum gg
     /* The image pipeline takes hidden states of the language model, never words. */
     if (starts_with(part, "text_encoder") && strcmp(t->name, "lm_head.weight") == 0)
         return GGML_TYPE_COUNT;
-    bool is_float = t->type == GGML_TYPE_F32 || ggml_get_type_traits(t->type)->to_float != NULL;
-    if (!is_float)
+    if (!rv__tensor_is_float(t))
         return t->type;
     if (type == GGML_TYPE_F32)
         return type;

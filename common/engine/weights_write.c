@@ -3,6 +3,8 @@
  * the wanted name. */
 #include "weights_write.h"
 
+#include "tensor_rows.h"
+
 #include "base/memory.h"
 
 #include <errno.h>
@@ -180,13 +182,8 @@ static void *convert(void *user)
 {
     slice *s = user;
     int64_t n = s->rows * s->width;
-    const char *source =
-        (const char *)s->tensor->data + (size_t)s->row * ggml_row_size(s->tensor->type, s->width);
     const float *values = s->floats;
-    if (s->tensor->type == GGML_TYPE_F32)
-        values = (const float *)(const void *)source;
-    else
-        ggml_get_type_traits(s->tensor->type)->to_float(source, s->floats, n);
+    rv__tensor_floats(s->tensor, s->row, s->rows, s->floats);
     s->finite = s->fits = true;
     for (int64_t i = 0; i < n && s->finite && s->fits; i++) {
         s->finite = isfinite(values[i]);
@@ -263,14 +260,26 @@ static rv_status put_converted(writer *w, const entry *e)
     return status;
 }
 
+/* Every byte of the tensor, its rows in the order they are meant in. */
+static rv_status put_as_it_is(writer *w, const rv__tensor *t)
+{
+    if (!t->heads)
+        return put(w, t->data, t->size);
+    size_t row = t->size / (size_t)t->shape[0];
+    rv_status status = RV_OK;
+    for (int64_t i = 0; i < t->shape[0] && status == RV_OK; i++)
+        status = put(w, (const char *)t->data + (size_t)rv__tensor_row_place(t, i) * row, row);
+    return status;
+}
+
 static rv_status put_tensors(writer *w, rv__write_note *note, void *user)
 {
     rv_status status = RV_OK;
     for (size_t i = 0; i < w->count && status == RV_OK; i++) {
         const entry *e = &w->entries[i];
         size_t size = gguf_get_tensor_size(w->gguf, (int64_t)i);
-        status = e->to == e->tensor->type ? put(w, e->tensor->data, e->tensor->size)
-                                          : put_converted(w, e);
+        status = e->to == e->tensor->type && !e->tensor->float8 ? put_as_it_is(w, e->tensor)
+                                                                 : put_converted(w, e);
         if (status == RV_OK)
             status = put_padding(w, size);
         if (status == RV_OK)

@@ -412,11 +412,14 @@ static rv_status add_weights(rv__models *m, const char *path, bool folder, rv_er
 static bool has_weights(const char *path)
 {
     struct stat st;
-    char *index = rv__format("%s/model_index.json", path),
-         *part = rv__format("%s/transformer", path);
-    bool yes = (index && stat(index, &st) == 0) || (part && stat(part, &st) == 0);
-    rv__free(index);
-    rv__free(part);
+    static const char *const marks[] = {"model_index.json", "transformer", "diffusion_models",
+                                        "unet"};
+    bool yes = false;
+    for (size_t i = 0; i < sizeof marks / sizeof *marks && !yes; i++) {
+        char *mark = rv__format("%s/%s", path, marks[i]);
+        yes = mark && stat(mark, &st) == 0;
+        rv__free(mark);
+    }
     return yes;
 }
 
@@ -557,10 +560,39 @@ const rv__field *rv__models_generic(const rv__models *m)
     return m->generic;
 }
 
+static char *path_of_card(const rv__model *m, const char *path)
+{
+    return path[0] == '/' ? rv__strdup(path) : rv__format("%s/%s", m->folder, path);
+}
+
+/* The object of paths of a card, as text, each path from the card's place. */
+static char *parts_of_card(const rv__model *m, const rv__value *parts)
+{
+    rv__buf b;
+    rv__buf_init(&b, MAX_CARD * 2);
+    rv__buf_adds(&b, "{");
+    for (const rv__value *v = rv__json_first(parts); v; v = rv__json_next(v)) {
+        const char *path = rv__json_string(v);
+        char *full = path && *path ? path_of_card(m, path) : rv__strdup("");
+        if (v != rv__json_first(parts))
+            rv__buf_adds(&b, ",");
+        rv__json_write_string(&b, rv__json_key(v));
+        rv__buf_adds(&b, ":");
+        if (full)
+            rv__json_write_string(&b, full);
+        else
+            b.failed = true;
+        rv__free(full);
+    }
+    rv__buf_adds(&b, "}");
+    return rv__buf_take(&b, NULL);
+}
+
 char *rv__model_weights(const rv__model *m)
 {
-    const char *path = rv__json_get_string(m->engine, "weights", NULL);
-    if (!path || !*path)
-        return NULL;
-    return path[0] == '/' ? rv__strdup(path) : rv__format("%s/%s", m->folder, path);
+    const rv__value *weights = rv__json_get(m->engine, "weights");
+    const char *path = rv__json_string(weights);
+    if (rv__json_is_object(weights))
+        return parts_of_card(m, weights);
+    return path && *path ? path_of_card(m, path) : NULL;
 }

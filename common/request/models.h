@@ -12,7 +12,8 @@
  *       "extensions": ["seedImage", "strength"],  rows of other families that this model takes too
  *       "price": {"base": 0.0003, "perStep": 0.0002, "perMegapixel": 0},   US dollars per picture
  *       "executors": [{"name": "engine"}, {"name": "fal", "model": "…"}],  in order of preference
- *       "engine": {"weights": "hidream-i1-fast.gguf"}
+ *       "engine": {"weights": "hidream-i1-fast.gguf"}   or an object of paths, one per part:
+ *                               {"transformer": "…", "vae": "…", … "config": "…"} (engine/weights.h)
  *     }
  *
  * id and name are required.  Members that start with "x-" are for others; unknown ones are refused. */
@@ -60,7 +61,7 @@ const rv__model *rv__models_at(const rv__models *m, size_t i);
 const struct rv__field *rv__models_generic(const rv__models *m);
 
 /* The weights ("engine": {"weights": PATH}, relative to the card's folder) as a path that works from the card's
- * place (out; rv__free); NULL when the card names none or memory is out. */
+ * place, or the object of such paths as JSON text (out; rv__free); NULL when the card names none or memory is out. */
 char *rv__model_weights(const rv__model *m);
 
 #endif

@@ -2,10 +2,12 @@
  * and nothing crashes.  Every file is made here in a temporary folder. */
 #include "engine/gguf_file.h"
 #include "engine/safetensors.h"
+#include "engine/tensor_rows.h"
 #include "engine/weights.h"
 
 #include <fcntl.h>
 #include <ftw.h>
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -219,7 +221,7 @@ static void put_one(const char *path, const char *name)
 
 static rv_status open_model(const char *path, rv__weights **w, rv_error *err)
 {
-    return rv__weights_open(at(path), w, err);
+    return rv__weights_open(path[0] == '{' ? path : at(path), w, err);
 }
 
 static void make_model(void)
@@ -338,7 +340,7 @@ static void refuses_folders(void **state)
     assert_int_equal(open_model("two", &w, &err), RV_OK);
     rv__weights_close(w);
     put_safetensors("two/vae/model.safetensors",
-                    "{\"f\":{\"dtype\":\"F8_E4M3\",\"shape\":[4],\"data_offsets\":[0,4]}}", 4);
+                    "{\"f\":{\"dtype\":\"F8_E8M0\",\"shape\":[4],\"data_offsets\":[0,4]}}", 4);
     assert_int_equal(open_model("two", &w, &err), RV_FORMAT);
     assert_non_null(strstr(err.message, "\"f\": its type is not supported"));
     put_safetensors("two/vae/model.safetensors",
@@ -353,6 +355,49 @@ static void refuses_folders(void **state)
                      0); /* parts are one level deep: no loop to walk into */
     assert_int_equal(mkfifo(at("two/vae/config.json"), 0600), 0);
     assert_int_equal(open_model("two", &w, &err), RV_FORMAT);
+}
+
+/* Every code of an 8-bit float beside the definition of the format. */
+static void reads_float8(void **state)
+{
+    (void)state;
+    uint8_t codes[256];
+    float got[256];
+    for (int i = 0; i < 256; i++)
+        codes[i] = (uint8_t)i;
+    rv__tensor t = {.name = "t", .type = GGML_TYPE_I8, .n_dims = 2, .shape = {2, 128}, .data = codes,
+                    .size = 256, .float8 = RV_F8_E4M3, .scale = 0.75f};
+    rv__tensor_floats(&t, 0, 2, got);
+    for (int i = 0; i < 256; i++) {
+        int e = i >> 3 & 15, m = i & 7;
+        double want = e ? ldexp(8 + m, e - 10) : ldexp(m, -9);
+        if ((i & 127) == 127)
+            assert_true(isnan(got[i]));
+        else
+            assert_true((double)got[i] == (i < 128 ? 0.75 : -0.75) * want);
+    }
+    t.float8 = RV_F8_E5M2;
+    t.scale = 0;
+    rv__tensor_floats(&t, 1, 1, got);
+    for (int i = 128; i < 252; i++) {
+        int e = i >> 2 & 31, m = i & 3;
+        assert_true((double)got[i - 128] == -(e ? ldexp(4 + m, e - 17) : ldexp(m, -16)));
+    }
+    assert_true(isinf(got[252 - 128]) && isnan(got[255 - 128]));
+}
+
+/* llama.cpp's rows of two heads of four: a0 a2 a1 a3, b0 b2 b1 b3 (halves become pairs). */
+static void puts_rows_back(void **state)
+{
+    (void)state;
+    float stored[8] = {0, 2, 1, 3, 4, 6, 5, 7}, got[8];
+    rv__tensor t = {.name = "t", .type = GGML_TYPE_F32, .n_dims = 2, .shape = {8, 1}, .data = stored,
+                    .size = sizeof stored, .heads = 2};
+    rv__tensor_floats(&t, 0, 8, got);
+    for (int i = 0; i < 8; i++)
+        assert_true(got[i] == (float)i);
+    rv__tensor_floats(&t, 5, 2, got);
+    assert_true(got[0] == 5 && got[1] == 6);
 }
 
 /* ---- GGUF ---- */
@@ -598,8 +643,12 @@ static void survives_no_memory(void **state)
     (void)state;
     make_model();
     make_gguf(1, "vae/q");
-    const char *models[] = {"m", "model.gguf"};
-    for (int m = 0; m < 2; m++) {
+    put_one("parts.safetensors", "decoder.mid.block_1.norm1.bias");
+    char parts[512];
+    snprintf(parts, sizeof parts, "{\"vae\":\"%s/parts.safetensors\",\"config\":\"%s/m\"}", root,
+             root);
+    const char *models[] = {"m", "model.gguf", parts};
+    for (int m = 0; m < 3; m++) {
         for (long n = 1;; n++) {
             rv__weights *w;
             rv_error err;
@@ -619,7 +668,7 @@ int main(void)
 #define T(name) cmocka_unit_test_setup_teardown(name, make_root, remove_root)
     const struct CMUnitTest tests[] = {
         T(reads_safetensors), T(refuses_headers),        T(refuses_lengths),
-        T(refuses_odd_files), T(reads_folder),           T(follows_links_of_caches),
+        T(refuses_odd_files), T(reads_folder), T(reads_float8), T(puts_rows_back),           T(follows_links_of_caches),
         T(refuses_indexes),   T(refuses_folders),        T(refuses_gguf),
         T(reads_gguf),        T(refuses_truncated_gguf), T(survives_no_memory),
     };

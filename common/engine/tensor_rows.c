@@ -1,0 +1,109 @@
+/* See tensor_rows.h. */
+#include "tensor_rows.h"
+
+#include <math.h>
+#include <string.h>
+
+/* Positive e4m3fn numbers: four bits of exponent (bias 7), three of fraction, no infinity. */
+#define EIGHT(unit)                                                                                \
+    8 * unit, 9 * unit, 10 * unit, 11 * unit, 12 * unit, 13 * unit, 14 * unit, 15 * unit
+static const float e4m3[128] = {
+    0,
+    0x1p-9f,
+    2 * 0x1p-9f,
+    3 * 0x1p-9f,
+    4 * 0x1p-9f,
+    5 * 0x1p-9f,
+    6 * 0x1p-9f,
+    7 * 0x1p-9f,
+    EIGHT(0x1p-9f),
+    EIGHT(0x1p-8f),
+    EIGHT(0x1p-7f),
+    EIGHT(0x1p-6f),
+    EIGHT(0x1p-5f),
+    EIGHT(0x1p-4f),
+    EIGHT(0x1p-3f),
+    EIGHT(0x1p-2f),
+    EIGHT(0x1p-1f),
+    EIGHT(1.0f),
+    EIGHT(2.0f),
+    EIGHT(4.0f),
+    EIGHT(8.0f),
+    EIGHT(16.0f),
+    256,
+    288,
+    320,
+    352,
+    384,
+    416,
+    448,
+    NAN,
+};
+
+bool rv__tensor_is_float(const rv__tensor *t)
+{
+    if (t->float8 || t->type == GGML_TYPE_F32)
+        return true;
+    const struct ggml_type_traits *traits =
+        t->type < GGML_TYPE_COUNT ? ggml_get_type_traits(t->type) : NULL;
+    int64_t width = t->n_dims ? t->shape[t->n_dims - 1] : 1;
+    return traits && traits->to_float && traits->blck_size > 0 && width % traits->blck_size == 0;
+}
+
+bool rv__tensor_is_plain(const rv__tensor *t)
+{
+    return !t->float8 && !t->heads;
+}
+
+const char *rv__tensor_type_name(const rv__tensor *t)
+{
+    static const char *const names[] = {"", "f8_e4m3", "f8_e5m2"};
+    return t->float8 ? names[t->float8] : ggml_type_name(t->type);
+}
+
+/* llama.cpp turns the two halves of a head, whose channels j and j + n/2 rotate together, into
+ * pairs: row 2j + half instead of half * n/2 + j. */
+int64_t rv__tensor_row_place(const rv__tensor *t, int64_t row)
+{
+    if (!t->heads)
+        return row;
+    int64_t n = t->shape[0] / t->heads, at = row % n, half = n / 2;
+    return row - at + at % half * 2 + at / half;
+}
+
+static void read_float8(const rv__tensor *t, const uint8_t *from, int64_t n, float *out)
+{
+    float scale = t->scale != 0.0f ? t->scale : 1.0f;
+    if (t->float8 == RV_F8_E5M2) { /* the upper half of a half */
+        for (int64_t i = 0; i < n; i++)
+            out[i] = ggml_fp16_to_fp32((ggml_fp16_t)(from[i] << 8)) * scale;
+        return;
+    }
+    for (int64_t i = 0; i < n; i++) {
+        float v = e4m3[from[i] & 127];
+        out[i] = (from[i] & 128 ? -v : v) * scale;
+    }
+}
+
+static void read_rows(const rv__tensor *t, int64_t place, int64_t n, float *out)
+{
+    int64_t width = t->n_dims ? t->shape[t->n_dims - 1] : 1;
+    const char *from = (const char *)t->data + (size_t)place * ggml_row_size(t->type, width);
+    if (t->float8)
+        read_float8(t, (const uint8_t *)from, n * width, out);
+    else if (t->type == GGML_TYPE_F32)
+        memcpy(out, from, (size_t)(n * width) * sizeof *out);
+    else
+        ggml_get_type_traits(t->type)->to_float(from, out, n * width);
+}
+
+void rv__tensor_floats(const rv__tensor *t, int64_t first, int64_t count, float *out)
+{
+    int64_t width = t->n_dims ? t->shape[t->n_dims - 1] : 1;
+    if (!t->heads) {
+        read_rows(t, first, count, out);
+        return;
+    }
+    for (int64_t i = 0; i < count; i++)
+        read_rows(t, rv__tensor_row_place(t, first + i), 1, out + i * width);
+}
