@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "engine/edit.h"
 #include "engine/pipeline.h"
 #include "job/executor.h"
 
@@ -25,6 +26,7 @@ static const char *const known[] = {
     "seed",         "steps",     "scheduler",     "CFGScale",       "numberResults",  "outputType", "outputFormat",
     "outputQuality", "ttl",      "includeCost",   "deliveryMethod", "webhookURL",     "uploadEndpoint",
     "strength", /* without seedImage it has no effect, of which the request was warned */
+    "seedImage", "maskImage",    "maskMargin",    "outpaint",
 };
 
 /* Switches of acceleratorOptions; the other members only tune them. */
@@ -197,13 +199,41 @@ static rv_status read_task(engine *e, const rv_task *t, rv__scheduler_config *sc
     return RV_OK;
 }
 
-static rv_status one_picture(engine *e, rv__picture_request *r, rv__port *port, size_t index, rv_error *err)
+static rv_status deliver(rv__port *port, size_t index, const uint8_t *rgb, int64_t width, int64_t height,
+                         rv_error *err)
+{
+    rv_image *image = rv__image_from_pixels(rgb, (int)width, (int)height, 3);
+
+    if (!image)
+        return rv__fail(err, RV_MEMORY, "out of memory");
+    port->image(port, index, image);
+    return RV_OK;
+}
+
+/* A result that belongs into the input picture. */
+static rv_status deliver_pasted(rv__port *port, size_t index, const rv__edit *edit, const uint8_t *rgb,
+                                rv_error *err)
+{
+    size_t    bytes = (size_t)edit->picture.width * (size_t)edit->picture.height * 3;
+    uint8_t  *out = rv__alloc(bytes);
+    rv_status status = out ? rv__edit_paste(edit, rgb, out, err) : rv__fail(err, RV_MEMORY, "out of memory");
+
+    if (status == RV_OK)
+        status = deliver(port, index, out, edit->picture.width, edit->picture.height, err);
+    rv__free(out);
+    return status;
+}
+
+/* edit NULL: a picture from words alone. */
+static rv_status one_picture(engine *e, rv__picture_request *r, const rv__edit *edit, rv__port *port, size_t index,
+                             rv_error *err)
 {
     watch     w = {.port = port, .index = index};
     uint8_t  *bytes = NULL;
-    rv_image *image;
     rv_status status;
 
+    if (edit && edit->is_still)
+        return deliver(port, index, edit->picture.pixels, r->width, r->height, err);
     r->hooks = (rv__pipeline_hooks){.step = on_step, .preview = on_preview, .preview_every = e->preview_steps,
                                     .cancelled = on_cancelled, .user = &w};
     if (r->width > 0 && r->height > 0 && r->width <= 1 << 14 && r->height <= 1 << 14)
@@ -211,15 +241,32 @@ static rv_status one_picture(engine *e, rv__picture_request *r, rv__port *port, 
     if (!bytes)
         return rv__fail(err, RV_MEMORY, "out of memory");
     status = rv__pipeline_run(e->pipeline, r, bytes, NULL, err);
-    if (status == RV_OK) {
-        image = rv__image_from_pixels(bytes, (int)r->width, (int)r->height, 3);
-        if (image)
-            port->image(port, index, image);
-        else
-            status = rv__fail(err, RV_MEMORY, "out of memory");
-    }
+    if (status == RV_OK)
+        status = edit ? deliver_pasted(port, index, edit, bytes, err)
+                      : deliver(port, index, bytes, r->width, r->height, err);
+    rv_image_unref(w.preview);
     rv__free(bytes);
     return status;
+}
+
+static rv_status read_edit(engine *e, const rv_task *t, rv__picture_request *r, rv__edit *edit,
+                           rv__picture_input *input, rv_error *err)
+{
+    int64_t   step = rv__pipeline_side_step(e->pipeline, err);
+    rv_status status;
+
+    if (step == 0)
+        return err->status;
+    if (r->width % step || r->height % step || r->width > 1 << 13 || r->height > 1 << 13)
+        return RV_OK; /* the pipeline refuses it */
+    status = rv__edit_read(rv__task_value(t), r->width, r->height, step, edit, err);
+    if (status != RV_OK || edit->is_still)
+        return status;
+    *input = (rv__picture_input){edit->work_picture.pixels, edit->work_mask.pixels, edit->strength};
+    r->input = input;
+    r->width = edit->work_picture.width;
+    r->height = edit->work_picture.height;
+    return RV_OK;
 }
 
 static rv_status engine_run(void *self, const rv_task *t, rv__port *port, rv_error *err)
@@ -227,8 +274,11 @@ static rv_status engine_run(void *self, const rv_task *t, rv__port *port, rv_err
     engine              *e = self;
     rv__scheduler_config scheduler;
     rv__picture_request  request;
+    rv__picture_input    input;
+    rv__edit             edit = {0};
     rv_error             own = {0};
     rv_status            status;
+    bool                 is_edit = rv__edit_wanted(rv__task_value(t));
 
     err = err ? err : &own;
     status = check_task(rv__task_value(t), err);
@@ -236,12 +286,14 @@ static rv_status engine_run(void *self, const rv_task *t, rv__port *port, rv_err
         status = open_model(e, rv__task_model(t), err);
     if (status == RV_OK)
         status = read_task(e, t, &scheduler, &request, err);
+    if (status == RV_OK && is_edit)
+        status = read_edit(e, t, &request, &edit, &input, err);
     for (size_t i = 0; status == RV_OK && i < rv__task_results(t); i++) {
-        if (port->cancelled(port))
-            return rv__fail(err, RV_CANCELLED, "cancelled");
         request.seed = rv__task_seed(t, i);
-        status = one_picture(e, &request, port, i, err);
+        status = port->cancelled(port) ? rv__fail(err, RV_CANCELLED, "cancelled")
+                                       : one_picture(e, &request, is_edit ? &edit : NULL, port, i, err);
     }
+    rv__edit_free(&edit);
     return status;
 }
 

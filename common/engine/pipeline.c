@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "picture_start.h"
 #include "preview.h"
 #include "prompt_cache.h"
 #include "rng.h"
@@ -171,6 +172,7 @@ typedef struct job {
     float                     *x, *in, *out, *v, *noise; /* in and out: rows * n */
     float                     *x0;  /* the picture seen behind the noise */
     uint8_t                   *rgb; /* its preview; NULL: nobody watches */
+    rv__picture_start          start; /* all zero: from noise alone */
 } job;
 
 static bool is_cancelled(const job *j)
@@ -193,6 +195,8 @@ static rv_status check_request(const rv__pipeline *p, const rv__picture_request 
         return rv__fail_code(err, RV_VALIDATION, NULL, "steps", "steps must be from 1 to %d", RV_SCHEDULER_MAX_STEPS);
     if (!isfinite(r->guidance))
         return rv__fail_code(err, RV_VALIDATION, NULL, "CFGScale", "guidance must be a number");
+    if (r->input && !(r->input->strength >= 0 && r->input->strength <= 1))
+        return rv__fail_code(err, RV_VALIDATION, NULL, "strength", "strength must be from 0 to 1");
     return RV_OK;
 }
 
@@ -256,7 +260,7 @@ static rv_status begin(job *j, rv_error *err)
         rv__rng_normal(&j->rng, j->x, j->n);
     if (r->separate_noise)
         rv__rng_seed(&j->rng, r->noise_seed);
-    return RV_OK;
+    return r->input ? rv__picture_start_begin(r, j->p->vae, j->scheduler, j->x, &j->start, err) : RV_OK;
 }
 
 /* v = -(u + g * (c - u)): the transformer points to the picture, schedulers want the way to the noise. */
@@ -289,7 +293,10 @@ static rv_status one_call(job *j, int call, rv_error *err)
         if (h->noise)
             h->noise(h->user, call, j->noise, j->n);
     }
-    return rv__scheduler_step(j->scheduler, call, j->v, j->x, j->noise, j->rgb ? j->x0 : NULL, err);
+    status = rv__scheduler_step(j->scheduler, call, j->v, j->x, j->noise, j->rgb ? j->x0 : NULL, err);
+    if (status == RV_OK)
+        rv__picture_start_keep(&j->start, j->scheduler, call, j->x);
+    return status;
 }
 
 /* Previews are a help, not a result: a model that has none is watched without. */
@@ -333,7 +340,7 @@ static rv_status sample(job *j, rv_error *err)
 {
     int calls = rv__scheduler_calls(j->scheduler);
 
-    for (int i = 0; i < calls; i++) {
+    for (int i = j->start.first; i < calls; i++) {
         rv_status status = is_cancelled(j) ? rv__fail(err, RV_CANCELLED, "cancelled") : one_call(j, i, err);
 
         if (status != RV_OK)
@@ -372,6 +379,10 @@ rv_status rv__pipeline_run(rv__pipeline *p, const rv__picture_request *r, uint8_
 
     if (status == RV_OK)
         status = check_request(p, r, err);
+    if (status == RV_OK && r->input && r->input->strength == 0 && !decoded) {
+        memcpy(bytes, r->input->rgb, (size_t)(r->width * r->height) * 3);
+        return RV_OK;
+    }
     if (status != RV_OK)
         return status;
     j.width = r->width / rv__vae_about(p->vae)->factor;
@@ -389,5 +400,6 @@ rv_status rv__pipeline_run(rv__pipeline *p, const rv__picture_request *r, uint8_
     rv__scheduler_free(j.scheduler);
     rv__free(j.x);
     rv__free(j.rgb);
+    rv__picture_start_free(&j.start);
     return status;
 }

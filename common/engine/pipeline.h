@@ -45,6 +45,13 @@ typedef struct rv__pipeline_hooks {
     void          *user;
 } rv__pipeline_hooks;
 
+/* A picture to start from instead of noise alone. */
+typedef struct rv__picture_input {
+    const uint8_t *rgb;      /* width * height * 3                                                     */
+    const uint8_t *mask;     /* width * height, 255 where all may change, 0 nothing; NULL: everywhere  */
+    double         strength; /* 0 .. 1: which part of the steps runs, the last ones; 0: rgb is the result */
+} rv__picture_input;
+
 typedef struct rv__picture_request {
     const char                 *prompt, *negative; /* UTF-8; negative NULL: ""                         */
     size_t                      sequence;          /* tokens per text encoder; 0: 128 or what they allow */
@@ -54,6 +61,7 @@ typedef struct rv__picture_request {
     int64_t                     width, height;     /* pixels, multiples of the side step               */
     uint64_t                    seed;
     const float                *initial;           /* noise to begin with; NULL: drawn from seed       */
+    const rv__picture_input    *input;             /* NULL: none                                       */
     /* Samplers that draw noise while they run go on with the generator of `seed`, so that a seed tells the whole
      * picture.  The reference draws from a global generator instead; with separate_noise one seeded with noise_seed
      * stands for it. */

@@ -10,6 +10,7 @@
 #include "base/base64.h"
 #include "base/memory.h"
 #include "base/uuid.h"
+#include "request/formats.h"
 
 enum { RECIPE_MAX = 1 << 20, ITEM_MAX = 1 << 16 };
 
@@ -27,13 +28,22 @@ static bool is_beside(const char *key)
     return false;
 }
 
+/* Pictures sent along are no words: a recipe names those that have a name and leaves others out. */
+static bool is_inline_picture(const rv__value *v)
+{
+    const char *key = rv__json_key(v), *text = rv__json_string(v);
+    if (!text || (strcmp(key, "seedImage") != 0 && strcmp(key, "maskImage") != 0))
+        return false;
+    return !rv__url_valid(text) && !rv__uuid_valid(text, strlen(text));
+}
+
 char *rv__recipe_of(const rv_task *task, size_t index)
 {
     rv__buf b;
     rv__buf_init(&b, RECIPE_MAX);
     rv__buf_addf(&b, "{\"seed\":%" PRIu64, rv__task_seed(task, index));
     for (const rv__value *v = rv__json_first(rv__task_value(task)); v; v = rv__json_next(v)) {
-        if (is_beside(rv__json_key(v)))
+        if (is_beside(rv__json_key(v)) || is_inline_picture(v))
             continue;
         rv__buf_adds(&b, ",");
         rv__json_write_string(&b, rv__json_key(v));

@@ -381,6 +381,10 @@ static void write_engine(rv__buf *b, const rv__value *engine, const char *weight
     rv__buf_adds(b, "}}");
 }
 
+/* What our engine does beyond the service's own description of these models. */
+#define ENGINE_EXTENSIONS                                                                          \
+    "[\"seedImage\",\"maskImage\",\"maskMargin\",\"strength\",\"outpaint\"]"
+
 /* A card for weights: that of the model they are, if its card is known, else a plain one. */
 static rv_status add_weights(rv__models *m, const char *path, bool folder, rv_error *err)
 {
@@ -401,6 +405,8 @@ static rv_status add_weights(rv__models *m, const char *path, bool folder, rv_er
         write_copy(&b, known->card);
     else
         write_member(&b, "name", name);
+    if (!known || !rv__json_get(known->card, "extensions"))
+        rv__buf_adds(&b, ",\"extensions\":" ENGINE_EXTENSIONS);
     write_engine(&b, known ? known->engine : NULL, real);
     rv_status s = b.failed ? rv__fail(err, RV_MEMORY, "out of memory")
                            : rv__models_add_json(m, b.data, b.len, "/", err);

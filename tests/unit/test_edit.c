@@ -1,0 +1,272 @@
+/* Pictures made from pictures, through the public interface on the small model of tests/golden: what
+ * must stay stays to the byte, what a seed tells is told again, and errors name the parameter. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/base64.h"
+#include "base/memory.h"
+#include "image/raster.h"
+#include "reverie.h"
+
+enum { SIDE = 128 };
+
+static rv *context;
+static char model[256];
+
+static int open_context(void **state)
+{
+    char path[512];
+    const char *root = getenv("SOURCE_ROOT");
+    rv_error err;
+    snprintf(path, sizeof path, "%s/tests/golden/tiny-hidream", root ? root : ".");
+    assert_int_equal(rv_open(&context), RV_OK);
+    assert_int_equal(rv_set(context, "model", path, &err), RV_OK);
+    assert_int_equal(rv_set(context, "threads", "2", &err), RV_OK);
+    char *json = rv_models_json(context);
+    const char *at = strstr(json, "\"id\":\"") + 6;
+    snprintf(model, sizeof model, "%.*s", (int)strcspn(at, "\""), at);
+    rv_free(json);
+    return 0;
+}
+
+static int close_context(void **state)
+{
+    rv_close(context);
+    return 0;
+}
+
+/* ---- pictures ---- */
+
+/* Waves of colour; black and white by columns for masks: white from column `from` to `to`. */
+static rv__raster waves(int w, int h)
+{
+    rv__raster r;
+    rv_error err;
+    assert_int_equal(rv__raster_make(w, h, 3, &r, &err), RV_OK);
+    for (int i = 0; i < w * h; i++) {
+        r.pixels[3 * i] = (uint8_t)(i % w * 255 / w);
+        r.pixels[3 * i + 1] = (uint8_t)(i / w * 255 / h);
+        r.pixels[3 * i + 2] = (uint8_t)(i * 7);
+    }
+    return r;
+}
+
+static rv__raster stripe(int w, int h, int from, int to)
+{
+    rv__raster r;
+    rv_error err;
+    assert_int_equal(rv__raster_make(w, h, 3, &r, &err), RV_OK);
+    for (int i = 0; i < w * h; i++)
+        memset(r.pixels + 3 * i, i % w >= from && i % w < to ? 255 : 0, 3);
+    return r;
+}
+
+/* The picture as the text of a lossless file; freed with it. */
+static char *text_of(rv__raster r)
+{
+    rv_image *image = NULL;
+    void *bytes = NULL;
+    size_t len = 0;
+    rv_error err;
+    assert_int_equal(rv_image_from_pixels(r.pixels, r.width, r.height, r.channels, &image), RV_OK);
+    assert_int_equal(rv_image_encode(image, "PNG", 95, &bytes, &len, &err), RV_OK);
+    size_t size = rv__base64_size(len);
+    char *text = malloc(size + 1);
+    rv__base64_encode(bytes, len, text);
+    text[size] = '\0';
+    rv_free(bytes);
+    rv_image_unref(image);
+    rv__raster_free(&r);
+    return text;
+}
+
+/* ---- tasks ---- */
+
+/* Runs a task; its picture (width * 128 * 3 bytes, free), or NULL and what went wrong in *why. */
+static uint8_t *run(int width, int seed, const char *members, rv_error *why)
+{
+    char *body = NULL;
+    uint8_t *pixels = NULL;
+    rv_job *j = NULL;
+    assert_true(
+        asprintf(&body,
+                 "[{\"taskType\":\"imageInference\","
+                 "\"taskUUID\":\"50836053-a0ee-4cf5-b9d6-ae7c5d140ada\",\"positivePrompt\":\"a red "
+                 "fox\",\"model\":\"%s\",\"width\":%d,\"height\":%d,\"steps\":3,\"seed\":%d%s}]",
+                 model, width, SIDE, seed, members) > 0);
+    rv_batch *b = rv_batch_parse(context, body, strlen(body));
+    const rv_issue *issue;
+    if (rv_batch_issues(b, &issue))
+        fail_msg("%s", issue->message);
+    assert_int_equal(rv_submit(context, rv_batch_task(b, 0), NULL, &j), RV_OK);
+    assert_int_equal(rv_wait(context, j, -1), RV_OK);
+    if (rv_job_state(j) == RV_DONE) {
+        rv_image *image = rv_job_image(j, 0);
+        rv_image_info info = rv_image_facts(image);
+        assert_true(info.width == width && info.height == SIDE && info.channels == 3);
+        size_t size = (size_t)(width * SIDE * 3);
+        pixels = malloc(size);
+        memcpy(pixels, rv_image_pixels(image), size);
+        char *recipe = rv_image_recipe(image);
+        assert_true(recipe && strlen(recipe) < 2000 && !strstr(recipe, "Image\""));
+        rv_free(recipe);
+    } else {
+        *why = *rv_job_error(j);
+    }
+    rv_job_unref(j);
+    rv_batch_unref(b);
+    free(body);
+    return pixels;
+}
+
+/* The same with input pictures (taken over; NULL: none). */
+static uint8_t *run_with(int width, int seed, char *seed_image, char *mask_image, const char *more)
+{
+    char *members = NULL;
+    rv_error why = {0};
+    assert_true(asprintf(&members, ",\"seedImage\":\"%s\"%s%s%s%s", seed_image,
+                         mask_image ? ",\"maskImage\":\"data:image/png;base64," : "",
+                         mask_image ? mask_image : "", mask_image ? "\"" : "", more) > 0);
+    uint8_t *pixels = run(width, seed, members, &why);
+    if (!pixels)
+        fail_msg("%s: %s", why.parameter, why.message);
+    free(members);
+    free(seed_image);
+    free(mask_image);
+    return pixels;
+}
+
+/* Whether columns [from, to) of two pictures of a width are the same. */
+static bool same_columns(const uint8_t *a, const uint8_t *b, int width, int from, int to)
+{
+    for (int y = 0; y < SIDE; y++) {
+        size_t at = (size_t)(y * width + from) * 3;
+        if (memcmp(a + at, b + at, (size_t)(to - from) * 3) != 0)
+            return false;
+    }
+    return true;
+}
+
+static void strength_0_returns_the_picture(void **state)
+{
+    rv__raster in = waves(SIDE, SIDE), large = waves(200, 77), small;
+    rv_error err;
+    uint8_t *out = run_with(SIDE, 1, text_of(waves(SIDE, SIDE)), NULL, ",\"strength\":0");
+    assert_memory_equal(out, in.pixels, SIDE * SIDE * 3);
+    free(out);
+    assert_int_equal(rv__raster_resize(&large, SIDE, SIDE, &small, &err), RV_OK);
+    out = run_with(SIDE, 1, text_of(waves(200, 77)), NULL, ",\"strength\":0");
+    assert_memory_equal(out, small.pixels, SIDE * SIDE * 3);
+    free(out);
+    rv__raster_free(&in), rv__raster_free(&large), rv__raster_free(&small);
+}
+
+/* Euler begins with nothing but noise; less strength is nearer to the start picture. */
+static void strength_1_forgets_the_picture(void **state)
+{
+    const char *more[] = {",\"strength\":1,\"scheduler\":\"Euler\"",
+                          ",\"strength\":0.34,\"scheduler\":\"Euler\""};
+    rv_error why = {0};
+    uint8_t *words = run(SIDE, 3, ",\"scheduler\":\"Euler\"", &why);
+    uint8_t *full = run_with(SIDE, 3, text_of(waves(SIDE, SIDE)), NULL, more[0]);
+    uint8_t *little = run_with(SIDE, 3, text_of(waves(SIDE, SIDE)), NULL, more[1]);
+    uint8_t *again = run_with(SIDE, 3, text_of(waves(SIDE, SIDE)), NULL, more[1]);
+    uint8_t *other = run_with(SIDE, 4, text_of(waves(SIDE, SIDE)), NULL, more[1]);
+    assert_non_null(words);
+    assert_memory_equal(words, full, SIDE * SIDE * 3);
+    assert_memory_equal(little, again, SIDE * SIDE * 3);
+    assert_int_not_equal(memcmp(little, full, SIDE * SIDE * 3), 0);
+    assert_int_not_equal(memcmp(little, other, SIDE * SIDE * 3), 0);
+    free(words), free(full), free(little), free(again), free(other);
+}
+
+static void a_black_mask_returns_the_picture(void **state)
+{
+    rv__raster in = waves(SIDE, SIDE);
+    uint8_t *out = run_with(SIDE, 1, text_of(waves(SIDE, SIDE)), text_of(stripe(64, 64, 0, 0)), "");
+    assert_memory_equal(out, in.pixels, SIDE * SIDE * 3);
+    free(out);
+    rv__raster_free(&in);
+}
+
+/* With every kind of sampler: one call per step, two calls, memory, fresh noise. */
+static void only_what_is_masked_changes(void **state)
+{
+    static const char *const more[] = {"", ",\"maskMargin\":32", ",\"scheduler\":\"Heun\"",
+                                       ",\"scheduler\":\"LCM\"", ",\"scheduler\":\"DPM++ 2M\"",
+                                       ",\"strength\":1,\"scheduler\":\"Euler\",\"CFGScale\":2"};
+    rv__raster in = waves(SIDE, SIDE);
+    for (size_t i = 0; i < sizeof more / sizeof *more; i++) {
+        uint8_t *out[3];
+        for (int k = 0; k < 3; k++)
+            out[k] = run_with(SIDE, 7 + k / 2, text_of(waves(SIDE, SIDE)),
+                              text_of(stripe(SIDE, SIDE, 90, 101)), more[i]);
+        assert_true(same_columns(out[0], in.pixels, SIDE, 0, 90));
+        assert_true(same_columns(out[0], in.pixels, SIDE, 101, SIDE));
+        assert_false(same_columns(out[0], in.pixels, SIDE, 90, 101));
+        assert_memory_equal(out[0], out[1], SIDE * SIDE * 3);
+        assert_false(same_columns(out[0], out[2], SIDE, 90, 101));
+        free(out[0]), free(out[1]), free(out[2]);
+    }
+    rv__raster_free(&in);
+}
+
+static void outpainting_keeps_the_old_part(void **state)
+{
+    enum { WIDE = SIDE + 64 };
+    rv__raster in = waves(SIDE, SIDE);
+    for (int blur = 0; blur <= 16; blur += 16) {
+        char more[128];
+        snprintf(more, sizeof more, ",\"outpaint\":{\"left\":64,\"blur\":%d}", blur);
+        uint8_t *out = run_with(WIDE, 5, text_of(waves(SIDE, SIDE)), NULL, more);
+        for (int y = 0; y < SIDE; y++)
+            assert_memory_equal(out + (y * WIDE + 64 + blur) * 3,
+                                in.pixels + (y * SIDE + blur) * 3, (size_t)(SIDE - blur) * 3);
+        bool is_soft = memcmp(out + 64 * 3, in.pixels, 3) != 0 ||
+                       memcmp(out + (SIDE / 2 * WIDE + 64) * 3, in.pixels + SIDE / 2 * SIDE * 3, 3);
+        assert_int_equal(is_soft, blur > 0);
+        free(out);
+    }
+    rv__raster_free(&in);
+}
+
+static void bad_pictures_name_their_parameter(void **state)
+{
+    static const struct {
+        const char *members;
+        rv_status status;
+        const char *parameter;
+    } rows[] = {
+        {",\"seedImage\":\"https://example.com/x.png\"", RV_UNSUPPORTED, "seedImage"},
+        {",\"seedImage\":\"50836053-a0ee-4cf5-b9d6-ae7c5d140ada\"", RV_UNSUPPORTED, "seedImage"},
+        {",\"seedImage\":\"iVBORw0KGgoAAAANSUhEUgAAAAEAAAAB\"", RV_VALIDATION, "seedImage"},
+        {",\"seedImage\":\"iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4z8AAAAMB"
+         "AQDJ/pLvAAAAAElFTkSuQmCC\",\"maskImage\":\"/9j/4AAQSkZJRgABAQAAAQABAAD/\"",
+         RV_VALIDATION, "maskImage"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        rv_error why = {0};
+        assert_null(run(SIDE, 1, rows[i].members, &why));
+        if (why.status != rows[i].status || strcmp(why.parameter, rows[i].parameter) != 0)
+            fail_msg("%s: %d %s %s", rows[i].members, why.status, why.parameter, why.message);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(strength_0_returns_the_picture),
+        cmocka_unit_test(strength_1_forgets_the_picture),
+        cmocka_unit_test(a_black_mask_returns_the_picture),
+        cmocka_unit_test(only_what_is_masked_changes),
+        cmocka_unit_test(outpainting_keeps_the_old_part),
+        cmocka_unit_test(bad_pictures_name_their_parameter),
+    };
+    return cmocka_run_group_tests(tests, open_context, close_context);
+}
