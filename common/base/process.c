@@ -8,9 +8,10 @@
 void rv__process_calm(char **argv)
 {
     const char *policy = getenv("OMP_WAIT_POLICY");
-    int         is_right = policy && strcasecmp(policy, "passive") == 0 && !getenv("OPENBLAS_CORETYPE");
+    int is_right = policy && strcasecmp(policy, "passive") == 0 && !getenv("OPENBLAS_CORETYPE");
 
-    if (is_right || setenv("OMP_WAIT_POLICY", "passive", 1) != 0 || unsetenv("OPENBLAS_CORETYPE") != 0)
+    if (is_right || setenv("OMP_WAIT_POLICY", "passive", 1) != 0 ||
+        unsetenv("OPENBLAS_CORETYPE") != 0)
         return;
     execv("/proc/self/exe", argv);
 }

@@ -9,13 +9,13 @@
 #include "engine/transformer.h"
 
 typedef struct run {
-    rv__parity      *parity;
-    rv__golden      *golden;
+    rv__parity *parity;
+    rv__golden *golden;
     rv__transformer *net;
-    const char      *name; /* of the case, its length */
-    int              name_len;
+    const char *name; /* of the case, its length */
+    int name_len;
     const rv__tensor *latents;
-    int32_t         *places; /* of the last chosen experts in the golden's order, or NULL */
+    int32_t *places; /* of the last chosen experts in the golden's order, or NULL */
 } run;
 
 static const rv__tensor *find(const run *r, const char *what)
@@ -33,12 +33,14 @@ static int64_t image_tokens(const run *r)
     return r->latents->shape[2] / patch * (r->latents->shape[3] / patch);
 }
 
-/* Our one padding row written out as often as the reference has it; NULL when the sizes do not say so. */
-static float *with_padding(const run *r, const struct ggml_tensor *t, const float *data, size_t elements)
+/* Our one padding row written out as often as the reference has it; NULL when the sizes do not say
+ * so. */
+static float *with_padding(const run *r, const struct ggml_tensor *t, const float *data,
+                           size_t elements)
 {
     int64_t n = t->ne[0], have = t->ne[1], image = image_tokens(r), batch = t->ne[2];
     int64_t want = (int64_t)elements / (n * batch), extra = want - have;
-    float  *out;
+    float *out;
 
     if (want * n * batch != (int64_t)elements || extra <= 0 || have <= image)
         return NULL;
@@ -48,18 +50,20 @@ static float *with_padding(const run *r, const struct ggml_tensor *t, const floa
     for (int64_t b = 0; b < batch; b++)
         for (int64_t row = 0; row < want; row++) {
             int64_t from = row <= image ? row : row <= image + extra ? image : row - extra;
-            memcpy(out + (b * want + row) * n, data + (b * have + from) * n, (size_t)n * sizeof *out);
+            memcpy(out + (b * want + row) * n, data + (b * have + from) * n,
+                   (size_t)n * sizeof *out);
         }
     return out;
 }
 
-/* The order of a token's experts has no meaning: ours are put in the golden's order, their weights likewise. */
-static void check_chosen(run *r, const char *name, const rv__tensor *want, const struct ggml_tensor *t,
-                         const int32_t *data)
+/* The order of a token's experts has no meaning: ours are put in the golden's order, their weights
+ * likewise. */
+static void check_chosen(run *r, const char *name, const rv__tensor *want,
+                         const struct ggml_tensor *t, const int32_t *data)
 {
-    size_t         n = rv__tensor_elements(want), chosen = (size_t)t->ne[0];
+    size_t n = rv__tensor_elements(want), chosen = (size_t)t->ne[0];
     const int32_t *ref = want->data;
-    int32_t       *sorted = rv__alloc(n * sizeof *sorted);
+    int32_t *sorted = rv__alloc(n * sizeof *sorted);
 
     rv__free(r->places);
     r->places = rv__calloc(n, sizeof *r->places);
@@ -101,12 +105,13 @@ static bool ends_with(const char *text, const char *end)
 
 static void tap(void *user, const char *what, const struct ggml_tensor *t, const void *data)
 {
-    run              *r = user;
-    char              name[256];
+    run *r = user;
+    char name[256];
     const rv__tensor *want;
-    float            *padded;
-    size_t            n = (size_t)ggml_nelements(t), elements;
-    rv__tolerance     tolerance = strcmp(what, "t_sinusoid") == 0 ? RV_TOL_SINUSOID : RV_TOL_TRANSFORMER;
+    float *padded;
+    size_t n = (size_t)ggml_nelements(t), elements;
+    rv__tolerance tolerance =
+        strcmp(what, "t_sinusoid") == 0 ? RV_TOL_SINUSOID : RV_TOL_TRANSFORMER;
 
     snprintf(name, sizeof name, "%.*s.tap.%s", r->name_len, r->name, what);
     want = rv__golden_find(r->golden, name);
@@ -129,8 +134,8 @@ static void tap(void *user, const char *what, const struct ggml_tensor *t, const
 static bool has_taps(const run *r)
 {
     const rv__tensor *list;
-    char              start[160];
-    size_t            count;
+    char start[160];
+    size_t count;
 
     snprintf(start, sizeof start, "%.*s.tap.", r->name_len, r->name);
     list = rv__golden_list(r->golden, &count);
@@ -140,7 +145,8 @@ static bool has_taps(const run *r)
     return false;
 }
 
-/* An input of the case or, when it has none, of the case whose name begins its own ("square" for "square_t1"). */
+/* An input of the case or, when it has none, of the case whose name begins its own ("square" for
+ * "square_t1"). */
 static const rv__tensor *input(run *r, const char *what, int rank)
 {
     char name[160];
@@ -159,39 +165,41 @@ static const rv__tensor *input(run *r, const char *what, int rank)
 /* [layer][batch][token][channel] to one condition's [layer][token][channel]. */
 static float *llama_of(const rv__tensor *all, int64_t row)
 {
-    int64_t      layers = all->shape[0], batch = all->shape[1], each = all->shape[2] * all->shape[3];
+    int64_t layers = all->shape[0], batch = all->shape[1], each = all->shape[2] * all->shape[3];
     const float *from = all->data;
-    float       *out = rv__alloc((size_t)(layers * each) * sizeof *out);
+    float *out = rv__alloc((size_t)(layers * each) * sizeof *out);
 
     for (int64_t k = 0; out && k < layers; k++)
         memcpy(out + k * each, from + (k * batch + row) * each, (size_t)each * sizeof *out);
     return out;
 }
 
-static bool shapes_fit(const run *r, const rv__tensor *t5, const rv__tensor *llama, const rv__tensor *pooled,
-                       const rv__tensor *times)
+static bool shapes_fit(const run *r, const rv__tensor *t5, const rv__tensor *llama,
+                       const rv__tensor *pooled, const rv__tensor *times)
 {
     const rv__transformer_config *c = rv__transformer_about(r->net);
-    int64_t                       batch = r->latents->shape[0];
+    int64_t batch = r->latents->shape[0];
 
-    return batch <= 8 && r->latents->shape[1] == c->channels && t5->shape[0] == batch && llama->shape[1] == batch &&
-           pooled->shape[0] == batch && times->shape[0] == batch && t5->shape[2] == c->t5_channels &&
-           llama->shape[3] == c->llama_channels && pooled->shape[1] == c->pooled_channels;
+    return batch <= 8 && r->latents->shape[1] == c->channels && t5->shape[0] == batch &&
+           llama->shape[1] == batch && pooled->shape[0] == batch && times->shape[0] == batch &&
+           t5->shape[2] == c->t5_channels && llama->shape[3] == c->llama_channels &&
+           pooled->shape[1] == c->pooled_channels;
 }
 
 static void compute(run *r, const rv__condition *rows, int batch, const float *times)
 {
     const rv__tensor *want = find(r, "out");
-    size_t            n = rv__tensor_elements(r->latents);
-    float            *out = rv__alloc(n * sizeof *out);
-    char              name[160];
-    rv_error          err;
-    rv_status         status = RV_MEMORY;
+    size_t n = rv__tensor_elements(r->latents);
+    float *out = rv__alloc(n * sizeof *out);
+    char name[160];
+    rv_error err;
+    rv_status status = RV_MEMORY;
 
     snprintf(name, sizeof name, "%.*s.out", r->name_len, r->name);
     rv__transformer_taps(r->net, has_taps(r) ? tap : NULL, r);
     if (out)
-        status = rv__transformer_prepare(r->net, r->latents->shape[3], r->latents->shape[2], rows, batch, &err);
+        status = rv__transformer_prepare(r->net, r->latents->shape[3], r->latents->shape[2], rows,
+                                         batch, &err);
     if (status == RV_OK)
         status = rv__transformer_run(r->net, r->latents->data, times, out, NULL, NULL, &err);
     if (status != RV_OK)
@@ -203,13 +211,15 @@ static void compute(run *r, const rv__condition *rows, int batch, const float *t
 
 static void run_case(run *r)
 {
-    const rv__tensor *t5 = input(r, "t5", 3), *llama = input(r, "llama", 4), *pooled = input(r, "pooled", 2);
+    const rv__tensor *t5 = input(r, "t5", 3), *llama = input(r, "llama", 4),
+                     *pooled = input(r, "pooled", 2);
     const rv__tensor *times = input(r, "timesteps", 1);
-    rv__condition     rows[8] = {0};
-    int               batch;
+    rv__condition rows[8] = {0};
+    int batch;
 
     r->latents = input(r, "latents", 4);
-    if (!t5 || !llama || !pooled || !times || !r->latents || !shapes_fit(r, t5, llama, pooled, times)) {
+    if (!t5 || !llama || !pooled || !times || !r->latents ||
+        !shapes_fit(r, t5, llama, pooled, times)) {
         rv__parity_fail_golden(r->golden, r->name, "inputs are missing or do not fit the model");
         return;
     }
@@ -228,12 +238,12 @@ static void run_case(run *r)
 
 void rv__parity_transformer(rv__parity *p, rv__golden *g)
 {
-    const char       *marker = ".in.timesteps";
-    rv__device       *device = NULL;
-    run               r = {.parity = p, .golden = g};
+    const char *marker = ".in.timesteps";
+    rv__device *device = NULL;
+    run r = {.parity = p, .golden = g};
     const rv__tensor *list;
-    rv_error          err;
-    size_t            count;
+    rv_error err;
+    size_t count;
 
     if (rv__device_open(0, &device, &err) != RV_OK ||
         rv__transformer_open(device, rv__parity_model(p), &r.net, &err) != RV_OK) {

@@ -1,5 +1,6 @@
 /* Parity of the autoencoder: encoding, decoding, their taps, and the conversion to bytes.
- * Cases are found by the names in the file: NAME.in with three channels is encoded, with latent channels decoded. */
+ * Cases are found by the names in the file: NAME.in with three channels is encoded, with latent
+ * channels decoded. */
 #include "parity.h"
 
 #include <stdio.h>
@@ -10,9 +11,9 @@
 
 typedef struct run {
     rv__golden *golden;
-    rv__vae    *vae;
+    rv__vae *vae;
     const char *name; /* of the case, its length */
-    int         name_len;
+    int name_len;
 } run;
 
 static const rv__tensor *find(const run *r, const char *what, char *name, size_t size)
@@ -21,12 +22,13 @@ static const rv__tensor *find(const run *r, const char *what, char *name, size_t
     return rv__golden_find(r->golden, name);
 }
 
-/* The reference kept its encoder's taps while it decoded: "down" taps of a decoding are those of an encoding. */
+/* The reference kept its encoder's taps while it decoded: "down" taps of a decoding are those of an
+ * encoding. */
 static void check_everywhere(const run *r, const char *what, const float *data, size_t n)
 {
     const rv__tensor *list;
-    char              end[128];
-    size_t            count;
+    char end[128];
+    size_t count;
 
     snprintf(end, sizeof end, ".tap.%s", what);
     list = rv__golden_list(r->golden, &count);
@@ -40,8 +42,8 @@ static void check_everywhere(const run *r, const char *what, const float *data, 
 static void tap(void *user, const char *what, const struct ggml_tensor *t, const void *data)
 {
     const run *r = user;
-    size_t     n = (size_t)ggml_nelements(t);
-    char       name[192], tapped[128];
+    size_t n = (size_t)ggml_nelements(t);
+    char name[192], tapped[128];
 
     if (strncmp(what, "down.", 5) == 0) {
         check_everywhere(r, what, data, n);
@@ -71,14 +73,15 @@ static void fail(const run *r, const char *why)
 static void encode(const run *r, const rv__tensor *in)
 {
     const rv__vae_config *c = rv__vae_about(r->vae);
-    int64_t               width = in->shape[3], height = in->shape[2];
-    size_t                n = (size_t)(c->latent_channels * (width / c->factor) * (height / c->factor));
-    float                *moments = rv__calloc(4 * n, sizeof *moments), *work = moments + 2 * n;
-    const rv__tensor     *noise;
-    char                  name[192];
-    rv_error              err = {0};
+    int64_t width = in->shape[3], height = in->shape[2];
+    size_t n = (size_t)(c->latent_channels * (width / c->factor) * (height / c->factor));
+    float *moments = rv__calloc(4 * n, sizeof *moments), *work = moments + 2 * n;
+    const rv__tensor *noise;
+    char name[192];
+    rv_error err = {0};
 
-    if (!moments || rv__vae_encode(r->vae, in->data, width, height, moments, NULL, NULL, &err) != RV_OK) {
+    if (!moments ||
+        rv__vae_encode(r->vae, in->data, width, height, moments, NULL, NULL, &err) != RV_OK) {
         fail(r, err.message);
         rv__free(moments);
         return;
@@ -98,17 +101,18 @@ static void encode(const run *r, const rv__tensor *in)
     rv__free(moments);
 }
 
-/* Latents whose case stores bytes are as the sampler leaves them, the others as the VAE wants them. */
+/* Latents whose case stores bytes are as the sampler leaves them, the others as the VAE wants them.
+ */
 static void decode(const run *r, const rv__tensor *in)
 {
     const rv__vae_config *c = rv__vae_about(r->vae);
-    int64_t               width = in->shape[3], height = in->shape[2];
-    size_t                n = rv__tensor_elements(in), pixels = (size_t)(width * height * c->factor * c->factor);
-    float                *latents = rv__alloc(n * sizeof *latents), *out = rv__alloc(3 * pixels * sizeof *out);
-    uint8_t              *bytes = rv__alloc(3 * pixels);
-    bool                  scaled;
-    char                  name[192];
-    rv_error              err = {.message = "out of memory"};
+    int64_t width = in->shape[3], height = in->shape[2];
+    size_t n = rv__tensor_elements(in), pixels = (size_t)(width * height * c->factor * c->factor);
+    float *latents = rv__alloc(n * sizeof *latents), *out = rv__alloc(3 * pixels * sizeof *out);
+    uint8_t *bytes = rv__alloc(3 * pixels);
+    bool scaled;
+    char name[192];
+    rv_error err = {.message = "out of memory"};
 
     scaled = find(r, "uint8", name, sizeof name) != NULL;
     if (!latents || !out || !bytes) {
@@ -135,11 +139,11 @@ out:
 
 void rv__parity_vae(rv__parity *p, rv__golden *g)
 {
-    rv__device       *device = NULL;
-    run               r = {.golden = g};
+    rv__device *device = NULL;
+    run r = {.golden = g};
     const rv__tensor *list, *in;
-    rv_error          err;
-    size_t            count;
+    rv_error err;
+    size_t count;
 
     if (rv__device_open(0, &device, &err) != RV_OK ||
         rv__vae_open(device, rv__parity_model(p), &r.vae, &err) != RV_OK) {

@@ -1,5 +1,5 @@
-/* The built-in engine as an executor: reads a normalised task, runs the pipeline, delivers pictures.
- * Must never ignore a parameter: what the engine cannot do yet is refused by name. */
+/* The built-in engine as an executor: reads a normalised task, runs the pipeline, delivers
+ * pictures. Must never ignore a parameter: what the engine cannot do yet is refused by name. */
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
@@ -10,23 +10,24 @@
 #include "job/executor.h"
 
 typedef struct engine {
-    int           threads, preview_steps;
-    rv__device   *device;
-    char         *path;     /* of the open model */
-    rv__weights  *weights;
+    int threads, preview_steps;
+    rv__device *device;
+    char *path; /* of the open model */
+    rv__weights *weights;
     rv__pipeline *pipeline;
-    atomic_bool   is_loaded; /* a pipeline is open; for other threads */
+    atomic_bool is_loaded; /* a pipeline is open; for other threads */
 } engine;
 
-/* ---- what can be done --------------------------------------------------------------------------------------- */
+/* ---- what can be done ---- */
 
 /* Members that the engine reads or that others have seen to. */
 static const char *const known[] = {
-    "taskType",     "taskUUID",  "model",         "positivePrompt", "negativePrompt", "width",      "height",
-    "seed",         "steps",     "scheduler",     "CFGScale",       "numberResults",  "outputType", "outputFormat",
-    "outputQuality", "ttl",      "includeCost",   "deliveryMethod", "webhookURL",     "uploadEndpoint",
+    "taskType",  "taskUUID",      "model",          "positivePrompt", "negativePrompt",
+    "width",     "height",        "seed",           "steps",          "scheduler",
+    "CFGScale",  "numberResults", "outputType",     "outputFormat",   "outputQuality",
+    "ttl",       "includeCost",   "deliveryMethod", "webhookURL",     "uploadEndpoint",
     "strength", /* without seedImage it has no effect, of which the request was warned */
-    "seedImage", "maskImage",    "maskMargin",    "outpaint",
+    "seedImage", "maskImage",     "maskMargin",     "outpaint",
 };
 
 /* Switches of acceleratorOptions; the other members only tune them. */
@@ -42,7 +43,8 @@ static bool is_known(const char *name)
 
 static rv_status refuse(rv_error *err, const char *parameter, const char *why)
 {
-    return rv__fail_code(err, RV_UNSUPPORTED, "unsupportedParameter", parameter, "%s: %s", parameter, why);
+    return rv__fail_code(err, RV_UNSUPPORTED, "unsupportedParameter", parameter, "%s: %s",
+                         parameter, why);
 }
 
 static rv_status check_caches(const rv__value *options, rv_error *err)
@@ -60,16 +62,18 @@ static rv_status check_caches(const rv__value *options, rv_error *err)
 static rv_status check_safety(const rv__value *safety, rv_error *err)
 {
     const char *mode = rv__json_get_string(safety, "mode", NULL);
-    bool        wanted = mode ? strcmp(mode, "none") != 0 : rv__json_get_bool(safety, "checkContent", false);
+    bool wanted =
+        mode ? strcmp(mode, "none") != 0 : rv__json_get_bool(safety, "checkContent", false);
 
-    return wanted ? refuse(err, mode ? "safety.mode" : "safety.checkContent", "no content checker is installed")
+    return wanted ? refuse(err, mode ? "safety.mode" : "safety.checkContent",
+                           "no content checker is installed")
                   : RV_OK;
 }
 
 /* Values that ask for nothing. */
 static bool is_neutral(const rv__value *v)
 {
-    bool    yes;
+    bool yes;
     int64_t n;
 
     if (rv__json_is_null(v) || (rv__json_bool(v, &yes) && !yes) || (rv__json_int(v, &n) && n == 0))
@@ -83,7 +87,7 @@ static rv_status check_task(const rv__value *task, rv_error *err)
 {
     for (const rv__value *v = rv__json_first(task); v; v = rv__json_next(v)) {
         const char *name = rv__json_key(v);
-        rv_status   status = RV_OK;
+        rv_status status = RV_OK;
 
         if (strcmp(name, "acceleratorOptions") == 0)
             status = check_caches(v, err);
@@ -97,7 +101,7 @@ static rv_status check_task(const rv__value *task, rv_error *err)
     return RV_OK;
 }
 
-/* ---- models ------------------------------------------------------------------------------------------------- */
+/* ---- models ---- */
 
 static void close_model(engine *e)
 {
@@ -113,12 +117,12 @@ static void close_model(engine *e)
 /* One model is open at a time; its weights are mapped, so that changing back is cheap. */
 static rv_status open_model(engine *e, const rv__model *model, rv_error *err)
 {
-    char     *path = model ? rv__model_weights(model) : NULL;
+    char *path = model ? rv__model_weights(model) : NULL;
     rv_status status = RV_OK;
 
     if (!path)
-        return rv__fail_code(err, RV_UNSUPPORTED, NULL, "model", "%s: the model's card names no weights",
-                             model ? model->id : "?");
+        return rv__fail_code(err, RV_UNSUPPORTED, NULL, "model",
+                             "%s: the model's card names no weights", model ? model->id : "?");
     if (e->pipeline && strcmp(path, e->path) == 0) {
         rv__free(path);
         return RV_OK;
@@ -139,12 +143,12 @@ static rv_status open_model(engine *e, const rv__model *model, rv_error *err)
     return status;
 }
 
-/* ---- tasks -------------------------------------------------------------------------------------------------- */
+/* ---- tasks ---- */
 
 /* What the hooks of one picture need. */
 typedef struct watch {
     rv__port *port;
-    size_t    index;
+    size_t index;
     rv_image *preview; /* of the step that is about to be told */
 } watch;
 
@@ -170,12 +174,12 @@ static bool on_cancelled(void *user)
     return w->port->cancelled(w->port);
 }
 
-static rv_status read_task(engine *e, const rv_task *t, rv__scheduler_config *scheduler, rv__picture_request *r,
-                           rv_error *err)
+static rv_status read_task(engine *e, const rv_task *t, rv__scheduler_config *scheduler,
+                           rv__picture_request *r, rv_error *err)
 {
     const rv__value *v = rv__task_value(t), *own = rv__task_model(t)->engine;
-    rv_status        status;
-    int64_t          step;
+    rv_status status;
+    int64_t step;
 
     *r = (rv__picture_request){
         .prompt = rv__task_prompt(t),
@@ -195,12 +199,13 @@ static rv_status read_task(engine *e, const rv_task *t, rv__scheduler_config *sc
     step = rv__pipeline_side_step(e->pipeline, err);
     if (step == 0)
         return err->status;
-    rv__pipeline_size(r->width, r->height, rv__json_get_int(own, "area", 1024 * 1024), step, &r->width, &r->height);
+    rv__pipeline_size(r->width, r->height, rv__json_get_int(own, "area", 1024 * 1024), step,
+                      &r->width, &r->height);
     return RV_OK;
 }
 
-static rv_status deliver(rv__port *port, size_t index, const uint8_t *rgb, int64_t width, int64_t height,
-                         rv_error *err)
+static rv_status deliver(rv__port *port, size_t index, const uint8_t *rgb, int64_t width,
+                         int64_t height, rv_error *err)
 {
     rv_image *image = rv__image_from_pixels(rgb, (int)width, (int)height, 3);
 
@@ -211,12 +216,13 @@ static rv_status deliver(rv__port *port, size_t index, const uint8_t *rgb, int64
 }
 
 /* A result that belongs into the input picture. */
-static rv_status deliver_pasted(rv__port *port, size_t index, const rv__edit *edit, const uint8_t *rgb,
-                                rv_error *err)
+static rv_status deliver_pasted(rv__port *port, size_t index, const rv__edit *edit,
+                                const uint8_t *rgb, rv_error *err)
 {
-    size_t    bytes = (size_t)edit->picture.width * (size_t)edit->picture.height * 3;
-    uint8_t  *out = rv__alloc(bytes);
-    rv_status status = out ? rv__edit_paste(edit, rgb, out, err) : rv__fail(err, RV_MEMORY, "out of memory");
+    size_t bytes = (size_t)edit->picture.width * (size_t)edit->picture.height * 3;
+    uint8_t *out = rv__alloc(bytes);
+    rv_status status =
+        out ? rv__edit_paste(edit, rgb, out, err) : rv__fail(err, RV_MEMORY, "out of memory");
 
     if (status == RV_OK)
         status = deliver(port, index, out, edit->picture.width, edit->picture.height, err);
@@ -225,17 +231,20 @@ static rv_status deliver_pasted(rv__port *port, size_t index, const rv__edit *ed
 }
 
 /* edit NULL: a picture from words alone. */
-static rv_status one_picture(engine *e, rv__picture_request *r, const rv__edit *edit, rv__port *port, size_t index,
-                             rv_error *err)
+static rv_status one_picture(engine *e, rv__picture_request *r, const rv__edit *edit,
+                             rv__port *port, size_t index, rv_error *err)
 {
-    watch     w = {.port = port, .index = index};
-    uint8_t  *bytes = NULL;
+    watch w = {.port = port, .index = index};
+    uint8_t *bytes = NULL;
     rv_status status;
 
     if (edit && edit->is_still)
         return deliver(port, index, edit->picture.pixels, r->width, r->height, err);
-    r->hooks = (rv__pipeline_hooks){.step = on_step, .preview = on_preview, .preview_every = e->preview_steps,
-                                    .cancelled = on_cancelled, .user = &w};
+    r->hooks = (rv__pipeline_hooks){.step = on_step,
+                                    .preview = on_preview,
+                                    .preview_every = e->preview_steps,
+                                    .cancelled = on_cancelled,
+                                    .user = &w};
     if (r->width > 0 && r->height > 0 && r->width <= 1 << 14 && r->height <= 1 << 14)
         bytes = rv__alloc((size_t)(r->width * r->height) * 3);
     if (!bytes)
@@ -252,7 +261,7 @@ static rv_status one_picture(engine *e, rv__picture_request *r, const rv__edit *
 static rv_status read_edit(engine *e, const rv_task *t, rv__picture_request *r, rv__edit *edit,
                            rv__picture_input *input, rv_error *err)
 {
-    int64_t   step = rv__pipeline_side_step(e->pipeline, err);
+    int64_t step = rv__pipeline_side_step(e->pipeline, err);
     rv_status status;
 
     if (step == 0)
@@ -271,14 +280,14 @@ static rv_status read_edit(engine *e, const rv_task *t, rv__picture_request *r, 
 
 static rv_status engine_run(void *self, const rv_task *t, rv__port *port, rv_error *err)
 {
-    engine              *e = self;
+    engine *e = self;
     rv__scheduler_config scheduler;
-    rv__picture_request  request;
-    rv__picture_input    input;
-    rv__edit             edit = {0};
-    rv_error             own = {0};
-    rv_status            status;
-    bool                 is_edit = rv__edit_wanted(rv__task_value(t));
+    rv__picture_request request;
+    rv__picture_input input;
+    rv__edit edit = {0};
+    rv_error own = {0};
+    rv_status status;
+    bool is_edit = rv__edit_wanted(rv__task_value(t));
 
     err = err ? err : &own;
     status = check_task(rv__task_value(t), err);
@@ -290,8 +299,9 @@ static rv_status engine_run(void *self, const rv_task *t, rv__port *port, rv_err
         status = read_edit(e, t, &request, &edit, &input, err);
     for (size_t i = 0; status == RV_OK && i < rv__task_results(t); i++) {
         request.seed = rv__task_seed(t, i);
-        status = port->cancelled(port) ? rv__fail(err, RV_CANCELLED, "cancelled")
-                                       : one_picture(e, &request, is_edit ? &edit : NULL, port, i, err);
+        status = port->cancelled(port)
+                     ? rv__fail(err, RV_CANCELLED, "cancelled")
+                     : one_picture(e, &request, is_edit ? &edit : NULL, port, i, err);
     }
     rv__edit_free(&edit);
     return status;
@@ -318,7 +328,8 @@ static void engine_close(void *self)
     rv__free(e);
 }
 
-rv_status rv__engine_open(const rv__executor_options *o, const rv__executor **executor, void **self, rv_error *err)
+rv_status rv__engine_open(const rv__executor_options *o, const rv__executor **executor, void **self,
+                          rv_error *err)
 {
     static const rv__executor methods = {.name = "engine",
                                          .workers = 1,
@@ -326,7 +337,7 @@ rv_status rv__engine_open(const rv__executor_options *o, const rv__executor **ex
                                          .close = engine_close,
                                          .load = engine_load,
                                          .is_loaded = engine_is_loaded};
-    engine                   *e = rv__calloc(1, sizeof *e);
+    engine *e = rv__calloc(1, sizeof *e);
 
     if (!e)
         return rv__fail(err, RV_MEMORY, "out of memory");

@@ -1,5 +1,6 @@
-/* Mixture of experts.  The rows of each expert are gathered, multiplied as ordinary products, and added back, so that
- * only the chosen experts cost time.  Must not depend on the number of threads: every sum has one order. */
+/* Mixture of experts.  The rows of each expert are gathered, multiplied as ordinary products, and
+ * added back, so that only the chosen experts cost time.  Must not depend on the number of threads:
+ * every sum has one order. */
 #include <string.h>
 
 #include "transformer_op.h"
@@ -12,8 +13,8 @@
  *   ids      [rows * chosen]    which experts a row chose
  *   weights  [rows * chosen]    their probabilities (the bits of F32) */
 typedef struct route {
-    rv__op  base;
-    int     experts, chosen;
+    rv__op base;
+    int experts, chosen;
     int64_t rows;
 } route;
 
@@ -53,10 +54,11 @@ static void choose(const float *p, int experts, int chosen, int32_t *ids, float 
 static void run_route(struct ggml_tensor *dst, int thread, int threads, void *user)
 {
     const route *p = user;
-    int64_t      n = p->rows * p->chosen;
-    int32_t     *offsets = dst->data, *order = offsets + p->experts + 1, *slots = order + n, *ids = slots + n;
-    float       *weights = (float *)(void *)(ids + n), probabilities[64];
-    int32_t      next[64];
+    int64_t n = p->rows * p->chosen;
+    int32_t *offsets = dst->data, *order = offsets + p->experts + 1, *slots = order + n,
+            *ids = slots + n;
+    float *weights = (float *)(void *)(ids + n), probabilities[64];
+    int32_t next[64];
 
     (void)threads;
     if (thread != 0) /* a few microseconds of counting */
@@ -80,10 +82,10 @@ static void run_route(struct ggml_tensor *dst, int thread, int threads, void *us
 
 static void run_gather(struct ggml_tensor *dst, int thread, int threads, void *user)
 {
-    const route   *p = user;
-    const float   *x = dst->src[0]->data;
+    const route *p = user;
+    const float *x = dst->src[0]->data;
     const int32_t *order = (const int32_t *)dst->src[1]->data + p->experts + 1;
-    int64_t        first, last, n = dst->ne[0];
+    int64_t first, last, n = dst->ne[0];
 
     rv__op_share(dst->ne[1], thread, threads, &first, &last);
     for (int64_t s = first; s < last; s++)
@@ -98,11 +100,11 @@ static RV__VECTOR void add_scaled(float *restrict y, const float *restrict x, fl
 
 static void run_combine(struct ggml_tensor *dst, int thread, int threads, void *user)
 {
-    const route   *p = user;
-    const float   *shared = dst->src[0]->data, *parts = dst->src[1]->data;
-    int64_t        first, last, n = dst->ne[0], all = p->rows * p->chosen;
+    const route *p = user;
+    const float *shared = dst->src[0]->data, *parts = dst->src[1]->data;
+    int64_t first, last, n = dst->ne[0], all = p->rows * p->chosen;
     const int32_t *slots = (const int32_t *)dst->src[2]->data + p->experts + 1 + all;
-    const float   *weights = (const float *)(const void *)(slots + 2 * all);
+    const float *weights = (const float *)(const void *)(slots + 2 * all);
 
     rv__op_share(p->rows, thread, threads, &first, &last);
     for (int64_t r = first; r < last; r++) {
@@ -115,17 +117,19 @@ static void run_combine(struct ggml_tensor *dst, int thread, int threads, void *
     }
 }
 
-static struct ggml_tensor *plan_part(rv__graph *g, struct ggml_tensor *plan, int64_t first, int64_t ne0, int64_t ne1)
+static struct ggml_tensor *plan_part(rv__graph *g, struct ggml_tensor *plan, int64_t first,
+                                     int64_t ne0, int64_t ne1)
 {
     if (!plan || !rv__graph_room(g, 1))
         return NULL;
     return ggml_view_2d(rv__graph_context(g), plan, ne0, ne1, (size_t)ne0 * 4, (size_t)first * 4);
 }
 
-static struct ggml_tensor *route_rows(rv__graph *g, const rv__experts *e, struct ggml_tensor *x, route *p)
+static struct ggml_tensor *route_rows(rv__graph *g, const rv__experts *e, struct ggml_tensor *x,
+                                      route *p)
 {
     struct ggml_tensor *logits = rv__linear(g, e->gate, NULL, x);
-    int64_t             ne[4] = {e->count + 1 + 4 * p->rows * e->chosen, 1, 1, 1};
+    int64_t ne[4] = {e->count + 1 + 4 * p->rows * e->chosen, 1, 1, 1};
 
     return rv__op_node(g, GGML_TYPE_I32, ne, &logits, 1, run_route, &p->base);
 }
@@ -142,12 +146,14 @@ static route *new_route(rv__graph *g, const rv__experts *e, int64_t rows)
     return p;
 }
 
-struct ggml_tensor *rv__mix_experts(rv__graph *g, const rv__experts *e, struct ggml_tensor *x, const char *name)
+struct ggml_tensor *rv__mix_experts(rv__graph *g, const rv__experts *e, struct ggml_tensor *x,
+                                    const char *name)
 {
     struct ggml_tensor *plan, *offsets, *slots, *parts, *shared, *args[3];
-    int64_t             rows, all, ne[4];
+    int64_t rows, all, ne[4];
 
-    if (!x || e->count < 1 || e->count > 64 || e->chosen < 1 || e->chosen > e->count || !ggml_is_contiguous(x))
+    if (!x || e->count < 1 || e->count > 64 || e->chosen < 1 || e->chosen > e->count ||
+        !ggml_is_contiguous(x))
         return NULL;
     rows = x->ne[1] * x->ne[2];
     all = rows * e->chosen;
@@ -159,7 +165,9 @@ struct ggml_tensor *rv__mix_experts(rv__graph *g, const rv__experts *e, struct g
     args[0] = x;
     args[1] = plan;
     ne[0] = x->ne[0], ne[1] = all, ne[2] = ne[3] = 1;
-    slots = plan ? rv__op_node(g, GGML_TYPE_F32, ne, args, 2, run_gather, (rv__op *)new_route(g, e, rows)) : NULL;
+    slots = plan ? rv__op_node(g, GGML_TYPE_F32, ne, args, 2, run_gather,
+                               (rv__op *)new_route(g, e, rows))
+                 : NULL;
     parts = rv__grouped_linear(g, e->w3, e->w1, e->count, slots, offsets);
     parts = rv__grouped_linear(g, e->w2, NULL, e->count, parts, offsets);
     shared = rv__linear(g, e->shared_w2, NULL, rv__swiglu(g, e->shared_w1, e->shared_w3, x));
@@ -169,5 +177,6 @@ struct ggml_tensor *rv__mix_experts(rv__graph *g, const rv__experts *e, struct g
     args[0] = shared;
     args[1] = parts;
     args[2] = plan;
-    return rv__op_node(g, GGML_TYPE_F32, x->ne, args, 3, run_combine, (rv__op *)new_route(g, e, rows));
+    return rv__op_node(g, GGML_TYPE_F32, x->ne, args, 3, run_combine,
+                       (rv__op *)new_route(g, e, rows));
 }

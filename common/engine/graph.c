@@ -1,5 +1,5 @@
-/* Devices and graphs on ggml's CPU back end.  Must not let ggml assert: room for tensors is counted here, and memory
- * failures come back as RV_MEMORY. */
+/* Devices and graphs on ggml's CPU back end.  Must not let ggml assert: room for tensors is counted
+ * here, and memory failures come back as RV_MEMORY. */
 #include "graph.h"
 
 #include <ggml-alloc.h>
@@ -18,10 +18,10 @@ enum { ALIGN = 64, MAX_THREADS = 256 };
 
 struct rv__device {
     ggml_backend_t backend;
-    int            threads;
-    size_t         scratch_bytes; /* per thread */
-    void          *scratch_block; /* what was allocated */
-    char          *scratch;       /* aligned start    */
+    int threads;
+    size_t scratch_bytes; /* per thread */
+    void *scratch_block;  /* what was allocated */
+    char *scratch;        /* aligned start */
 };
 
 typedef struct block {
@@ -29,30 +29,30 @@ typedef struct block {
 } block;
 
 typedef struct tap {
-    struct tap         *next;
+    struct tap *next;
     struct ggml_tensor *tensor;
-    char                name[128];
+    char name[128];
 } tap;
 
 struct rv__graph {
-    rv__device          *device;
-    void                *memory; /* of the context */
+    rv__device *device;
+    void *memory; /* of the context */
     struct ggml_context *context;
-    struct ggml_cgraph  *nodes;
-    ggml_gallocr_t       alloc;
-    block               *blocks;
-    size_t               used, max, scratch_bytes;
-    const char          *refused;
-    bool                 out_of_memory, is_built;
-    rv__tap_fn          *tap_fn;
-    void                *tap_user;
-    tap                 *taps, **taps_end;
-    rv__cancel_fn       *cancelled; /* during a run */
-    void                *cancelled_user;
-    atomic_bool          stop;
+    struct ggml_cgraph *nodes;
+    ggml_gallocr_t alloc;
+    block *blocks;
+    size_t used, max, scratch_bytes;
+    const char *refused;
+    bool out_of_memory, is_built;
+    rv__tap_fn *tap_fn;
+    void *tap_user;
+    tap *taps, **taps_end;
+    rv__cancel_fn *cancelled; /* during a run */
+    void *cancelled_user;
+    atomic_bool stop;
 };
 
-/* ---- device ------------------------------------------------------------------------------------------------ */
+/* ---- device ---- */
 
 static void quiet(enum ggml_log_level level, const char *text, void *user)
 {
@@ -64,14 +64,15 @@ static void load_backends(void)
 {
     ggml_log_set(quiet, NULL);
     ggml_backend_load_all();
-    /* Our kernels call sgemm from all threads of the device at once; each call must stay on its own thread.  This is
-     * for OpenBLAS with its own pool; its OpenMP build is told in rv__graph_run. */
+    /* Our kernels call sgemm from all threads of the device at once; each call must stay on its own
+     * thread.  This is for OpenBLAS with its own pool; its OpenMP build is told in rv__graph_run.
+     */
     openblas_set_num_threads(1);
 }
 
 static void set_threads(ggml_backend_t backend, int threads)
 {
-    ggml_backend_reg_t           reg = ggml_backend_dev_backend_reg(ggml_backend_get_device(backend));
+    ggml_backend_reg_t reg = ggml_backend_dev_backend_reg(ggml_backend_get_device(backend));
     ggml_backend_set_n_threads_t set;
 
     *(void **)&set = ggml_backend_reg_get_proc_address(reg, "ggml_backend_set_n_threads");
@@ -82,7 +83,7 @@ static void set_threads(ggml_backend_t backend, int threads)
 rv_status rv__device_open(int threads, rv__device **out, rv_error *err)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
-    rv__device           *d;
+    rv__device *d;
 
     *out = NULL;
     pthread_once(&once, load_backends);
@@ -95,7 +96,8 @@ rv_status rv__device_open(int threads, rv__device **out, rv_error *err)
     d->backend = ggml_backend_init_by_type(GGML_BACKEND_DEVICE_TYPE_CPU, NULL);
     if (!d->backend) {
         rv__free(d);
-        return rv__fail(err, RV_INTERNAL, "ggml has no back end for this CPU (is libggml-cpu installed?)");
+        return rv__fail(err, RV_INTERNAL,
+                        "ggml has no back end for this CPU (is libggml-cpu installed?)");
     }
     set_threads(d->backend, d->threads);
     *out = d;
@@ -130,12 +132,13 @@ static bool reserve_scratch(rv__device *d, size_t bytes)
     return true;
 }
 
-/* ---- building ----------------------------------------------------------------------------------------------- */
+/* ---- building ---- */
 
 rv__graph *rv__graph_new(rv__device *d, size_t max_nodes)
 {
     rv__graph *g = rv__calloc(1, sizeof *g);
-    size_t     size = max_nodes * ggml_tensor_overhead() + ggml_graph_overhead_custom(max_nodes, false) + 4096;
+    size_t size =
+        max_nodes * ggml_tensor_overhead() + ggml_graph_overhead_custom(max_nodes, false) + 4096;
 
     if (!g)
         return NULL;
@@ -147,7 +150,8 @@ rv__graph *rv__graph_new(rv__device *d, size_t max_nodes)
         rv__free(g);
         return NULL;
     }
-    g->context = ggml_init((struct ggml_init_params){.mem_size = size, .mem_buffer = g->memory, .no_alloc = true});
+    g->context = ggml_init(
+        (struct ggml_init_params){.mem_size = size, .mem_buffer = g->memory, .no_alloc = true});
     if (!g->context) {
         rv__graph_free(g);
         return NULL;
@@ -229,8 +233,8 @@ void rv__graph_taps(rv__graph *g, rv__tap_fn *fn, void *user)
 struct ggml_tensor *rv__tap(rv__graph *g, struct ggml_tensor *t, const char *name, ...)
 {
     struct ggml_tensor *kept = t;
-    va_list             args;
-    tap                *p;
+    va_list args;
+    tap *p;
 
     if (!t || !g->tap_fn || !rv__graph_room(g, 1))
         return t;
@@ -249,8 +253,8 @@ struct ggml_tensor *rv__tap(rv__graph *g, struct ggml_tensor *t, const char *nam
     return t;
 }
 
-struct ggml_tensor *rv__graph_input(rv__graph *g, enum ggml_type type, int64_t ne0, int64_t ne1, int64_t ne2,
-                                    int64_t ne3)
+struct ggml_tensor *rv__graph_input(rv__graph *g, enum ggml_type type, int64_t ne0, int64_t ne1,
+                                    int64_t ne2, int64_t ne3)
 {
     struct ggml_tensor *t;
 
@@ -305,7 +309,7 @@ void rv__graph_get(const rv__graph *g, const struct ggml_tensor *t, void *data, 
         memcpy(data, t->data, bytes);
 }
 
-/* ---- running ------------------------------------------------------------------------------------------------ */
+/* ---- running ---- */
 
 static bool asked_to_stop(void *user)
 {
@@ -318,11 +322,11 @@ static bool asked_to_stop(void *user)
 
 static void set_abort(rv__graph *g, ggml_abort_callback callback)
 {
-    ggml_backend_dev_t                dev = ggml_backend_get_device(g->device->backend);
+    ggml_backend_dev_t dev = ggml_backend_get_device(g->device->backend);
     ggml_backend_set_abort_callback_t set;
 
-    *(void **)&set =
-        ggml_backend_reg_get_proc_address(ggml_backend_dev_backend_reg(dev), "ggml_backend_set_abort_callback");
+    *(void **)&set = ggml_backend_reg_get_proc_address(ggml_backend_dev_backend_reg(dev),
+                                                       "ggml_backend_set_abort_callback");
     if (set)
         set(g->device->backend, callback, g);
 }
@@ -330,7 +334,7 @@ static void set_abort(rv__graph *g, ggml_abort_callback callback)
 rv_status rv__graph_run(rv__graph *g, rv__cancel_fn *cancelled, void *user, rv_error *err)
 {
     enum ggml_status status;
-    int              omp_threads;
+    int omp_threads;
 
     if (!g->is_built)
         return rv__fail(err, RV_INTERNAL, "graph was not built");
@@ -339,7 +343,8 @@ rv_status rv__graph_run(rv__graph *g, rv__cancel_fn *cancelled, void *user, rv_e
     g->cancelled = cancelled;
     g->cancelled_user = user;
     set_abort(g, asked_to_stop);
-    /* Inside a parallel region OpenBLAS does not start threads; a device of one thread has no such region. */
+    /* Inside a parallel region OpenBLAS does not start threads; a device of one thread has no such
+     * region. */
     omp_threads = omp_get_max_threads();
     omp_set_num_threads(1);
     status = ggml_backend_graph_compute(g->device->backend, g->nodes);
@@ -348,17 +353,18 @@ rv_status rv__graph_run(rv__graph *g, rv__cancel_fn *cancelled, void *user, rv_e
     if (atomic_load(&g->stop))
         return rv__fail(err, RV_CANCELLED, "cancelled");
     if (status != GGML_STATUS_SUCCESS)
-        return rv__fail(err, status == GGML_STATUS_ALLOC_FAILED ? RV_MEMORY : RV_INTERNAL, "graph failed: %s",
-                        ggml_status_to_string(status));
+        return rv__fail(err, status == GGML_STATUS_ALLOC_FAILED ? RV_MEMORY : RV_INTERNAL,
+                        "graph failed: %s", ggml_status_to_string(status));
     for (const tap *p = g->taps; p; p = p->next)
         g->tap_fn(g->tap_user, p->name, p->tensor, p->tensor->data);
     return RV_OK;
 }
 
-/* ---- operations --------------------------------------------------------------------------------------------- */
+/* ---- operations ---- */
 
-struct ggml_tensor *rv__op_node(rv__graph *g, enum ggml_type type, const int64_t ne[4], struct ggml_tensor **args,
-                                int n_args, ggml_custom_op_t fun, rv__op *op)
+struct ggml_tensor *rv__op_node(rv__graph *g, enum ggml_type type, const int64_t ne[4],
+                                struct ggml_tensor **args, int n_args, ggml_custom_op_t fun,
+                                rv__op *op)
 {
     for (int i = 0; i < n_args; i++)
         if (!args[i])
@@ -367,7 +373,8 @@ struct ggml_tensor *rv__op_node(rv__graph *g, enum ggml_type type, const int64_t
     if (!op || !rv__graph_room(g, 1 + n_args))
         return NULL;
     op->graph = g;
-    return ggml_custom_4d(g->context, type, ne[0], ne[1], ne[2], ne[3], args, n_args, fun, GGML_N_TASKS_MAX, op);
+    return ggml_custom_4d(g->context, type, ne[0], ne[1], ne[2], ne[3], args, n_args, fun,
+                          GGML_N_TASKS_MAX, op);
 }
 
 void *rv__op_scratch(const rv__op *op, int thread)

@@ -1,6 +1,6 @@
 /* Plumbing between graphs and our own kernels; only the engine's layer files include it.
- * A kernel is a ggml custom operation: all threads of the device call it at once, share the work through rv__op_next,
- * and must not wait for each other. */
+ * A kernel is a ggml custom operation: all threads of the device call it at once, share the work
+ * through rv__op_next, and must not wait for each other. */
 #ifndef RV_GRAPH_OP_H
 #define RV_GRAPH_OP_H
 
@@ -8,19 +8,21 @@
 
 #include "engine/graph.h"
 
-/* First member of what a kernel gets as user data.  `next` hands out tasks; the thread that leaves last rewinds it, so
- * that the next run of the graph starts from zero (ggml puts a barrier between two nodes). */
+/* First member of what a kernel gets as user data.  `next` hands out tasks; the thread that leaves
+ * last rewinds it, so that the next run of the graph starts from zero (ggml puts a barrier between
+ * two nodes). */
 typedef struct rv__op {
     rv__graph *graph;
     atomic_int next;
     atomic_int left;
 } rv__op;
 
-/* Zeroed memory that lives as long as the graph; NULL when out of memory (the graph then fails to build). */
+/* Zeroed memory that lives as long as the graph; NULL when out of memory (the graph then fails to
+ * build). */
 void *rv__graph_alloc(rv__graph *g, size_t size);
 
 struct ggml_context *rv__graph_context(rv__graph *g);
-int                  rv__graph_threads(const rv__graph *g);
+int rv__graph_threads(const rv__graph *g);
 
 /* True when n more tensors fit; otherwise the graph is marked as full. */
 bool rv__graph_room(rv__graph *g, int n);
@@ -29,19 +31,23 @@ bool rv__graph_room(rv__graph *g, int n);
 void rv__graph_refuse(rv__graph *g, const char *why);
 
 /* Makes sure that every thread has so many bytes when the graph runs. */
-void  rv__graph_scratch(rv__graph *g, size_t bytes);
+void rv__graph_scratch(rv__graph *g, size_t bytes);
 void *rv__op_scratch(const rv__op *op, int thread); /* 64-byte aligned */
 
-/* Adds a node F32 {ne0..ne3} (or of another type) computed by fun; op was made by rv__graph_alloc.  NULL: full. */
-struct ggml_tensor *rv__op_node(rv__graph *g, enum ggml_type type, const int64_t ne[4], struct ggml_tensor **args,
-                                int n_args, ggml_custom_op_t fun, rv__op *op);
+/* Adds a node F32 {ne0..ne3} (or of another type) computed by fun; op was made by rv__graph_alloc.
+ * NULL: full. */
+struct ggml_tensor *rv__op_node(rv__graph *g, enum ggml_type type, const int64_t ne[4],
+                                struct ggml_tensor **args, int n_args, ggml_custom_op_t fun,
+                                rv__op *op);
 
-/* The next task below count for this thread, or false when there is none or the run was cancelled. */
+/* The next task below count for this thread, or false when there is none or the run was cancelled.
+ */
 bool rv__op_next(rv__op *op, int thread, int count, int *task);
 void rv__op_done(rv__op *op, int threads);
 
 /* Rows [first, last) of `rows` that belong to this thread. */
-static inline void rv__op_share(int64_t rows, int thread, int threads, int64_t *first, int64_t *last)
+static inline void rv__op_share(int64_t rows, int thread, int threads, int64_t *first,
+                                int64_t *last)
 {
     int64_t each = (rows + threads - 1) / threads;
 
@@ -53,11 +59,12 @@ static inline void rv__op_share(int64_t rows, int thread, int threads, int64_t *
 bool rv__weight_is_plain(const struct ggml_tensor *leaf);
 void rv__weight_rows(const struct ggml_tensor *leaf, int64_t first, int64_t count, float *out);
 
-/* Products of groups of rows with one weight each (mixture of experts).  Group e owns the rows offsets[e] ..
- * offsets[e + 1] of x {in, rows}; offsets is I32 {groups + 1}, computed by the graph.  With gate_weights the result is
- * silu(x gate^T) * (x weight^T).  Weights are leaves with data of their own; both lists must outlive the graph. */
+/* Products of groups of rows with one weight each (mixture of experts).  Group e owns the rows
+ * offsets[e] .. offsets[e + 1] of x {in, rows}; offsets is I32 {groups + 1}, computed by the graph.
+ * With gate_weights the result is silu(x gate^T) * (x weight^T).  Weights are leaves with data of
+ * their own; both lists must outlive the graph. */
 struct ggml_tensor *rv__grouped_linear(rv__graph *g, struct ggml_tensor *const *weights,
-                                       struct ggml_tensor *const *gate_weights, int groups, struct ggml_tensor *x,
-                                       struct ggml_tensor *offsets);
+                                       struct ggml_tensor *const *gate_weights, int groups,
+                                       struct ggml_tensor *x, struct ggml_tensor *offsets);
 
 #endif

@@ -1,5 +1,5 @@
-/* Weights as graph leaves: names and shapes are checked here, so that no network ever meets a tensor it did not
- * expect.  Must not copy matrices that can be used where they lie. */
+/* Weights as graph leaves: names and shapes are checked here, so that no network ever meets a
+ * tensor it did not expect.  Must not copy matrices that can be used where they lie. */
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -16,19 +16,19 @@ typedef struct copy {
 } copy;
 
 struct rv__params {
-    const rv__weights   *weights;
-    char                *part;
-    void                *memory;
+    const rv__weights *weights;
+    char *part;
+    void *memory;
     struct ggml_context *context;
-    copy                *copies; /* data of leaves that could not be used in place */
-    size_t               used, max;
-    rv_error             error; /* first failure; status RV_OK while there is none */
+    copy *copies; /* data of leaves that could not be used in place */
+    size_t used, max;
+    rv_error error; /* first failure; status RV_OK while there is none */
 };
 
 rv_status rv__params_open(const rv__weights *w, const char *part, rv__params **out, rv_error *err)
 {
     rv__params *p = rv__calloc(1, sizeof *p);
-    size_t      count = 0, size;
+    size_t count = 0, size;
 
     *out = NULL;
     if (!p)
@@ -40,7 +40,8 @@ rv_status rv__params_open(const rv__weights *w, const char *part, rv__params **o
     p->part = rv__strdup(part);
     p->memory = rv__alloc(size);
     if (p->part && p->memory)
-        p->context = ggml_init((struct ggml_init_params){.mem_size = size, .mem_buffer = p->memory, .no_alloc = true});
+        p->context = ggml_init(
+            (struct ggml_init_params){.mem_size = size, .mem_buffer = p->memory, .no_alloc = true});
     if (!p->context) {
         rv__params_close(p);
         return rv__fail(err, RV_MEMORY, "out of memory");
@@ -88,8 +89,8 @@ static void write_shape(char *text, size_t size, const int64_t *shape, int n)
     size_t at = 0;
 
     for (int i = 0; i < n && at < size; i++)
-        at += (size_t)snprintf(text + at, size - at, shape[i] < 0 ? "%sany" : "%s%lld", i ? "," : "",
-                               (long long)shape[i]);
+        at += (size_t)snprintf(text + at, size - at, shape[i] < 0 ? "%sany" : "%s%lld",
+                               i ? "," : "", (long long)shape[i]);
 }
 
 static bool shape_fits(const rv__tensor *t, const int64_t *shape, int n)
@@ -142,7 +143,7 @@ static bool fill(rv__params *p, struct ggml_tensor *leaf, const rv__tensor *t)
         return true;
     }
     rv__tensor moved = *t;
-    void      *room = rv__alloc(t->size);
+    void *room = rv__alloc(t->size);
     if (!room)
         return false;
     memcpy(room, t->data, t->size);
@@ -154,9 +155,9 @@ static bool fill(rv__params *p, struct ggml_tensor *leaf, const rv__tensor *t)
 
 static struct ggml_tensor *make_leaf(rv__params *p, const rv__tensor *t)
 {
-    bool                is_f32 = t->n_dims <= 1 || t->n_dims == 4;
-    enum ggml_type      type = is_f32 ? GGML_TYPE_F32 : t->type;
-    int64_t             ne[4] = {1, 1, 1, 1};
+    bool is_f32 = t->n_dims <= 1 || t->n_dims == 4;
+    enum ggml_type type = is_f32 ? GGML_TYPE_F32 : t->type;
+    int64_t ne[4] = {1, 1, 1, 1};
     struct ggml_tensor *leaf;
 
     if (p->used >= p->max)
@@ -181,9 +182,9 @@ static struct ggml_tensor *known_leaf(const rv__params *p, const rv__tensor *t)
 
 static struct ggml_tensor *find(rv__params *p, const int64_t *shape, int n_dims, const char *name)
 {
-    const rv__tensor   *t = rv__weights_find(p->weights, p->part, name);
+    const rv__tensor *t = rv__weights_find(p->weights, p->part, name);
     struct ggml_tensor *leaf;
-    char                want[96] = "", have[96] = "", text[256];
+    char want[96] = "", have[96] = "", text[256];
 
     if (!t)
         return fail(p, RV_FORMAT, name, "tensor is missing");
@@ -201,9 +202,10 @@ static struct ggml_tensor *find(rv__params *p, const int64_t *shape, int n_dims,
     return leaf ? leaf : make_leaf(p, t);
 }
 
-struct ggml_tensor *rv__param(rv__params *p, const int64_t *shape, int n_dims, const char *name, ...)
+struct ggml_tensor *rv__param(rv__params *p, const int64_t *shape, int n_dims, const char *name,
+                              ...)
 {
-    char    full[256];
+    char full[256];
     va_list args;
 
     va_start(args, name);
@@ -214,7 +216,7 @@ struct ggml_tensor *rv__param(rv__params *p, const int64_t *shape, int n_dims, c
 
 struct ggml_tensor *rv__param_vector(rv__params *p, int64_t n, const char *name, ...)
 {
-    char    full[256];
+    char full[256];
     va_list args;
 
     va_start(args, name);
@@ -226,7 +228,7 @@ struct ggml_tensor *rv__param_vector(rv__params *p, int64_t n, const char *name,
 struct ggml_tensor *rv__param_matrix(rv__params *p, int64_t out, int64_t in, const char *name, ...)
 {
     int64_t shape[2] = {out, in};
-    char    full[256];
+    char full[256];
     va_list args;
 
     va_start(args, name);
@@ -237,7 +239,7 @@ struct ggml_tensor *rv__param_matrix(rv__params *p, int64_t out, int64_t in, con
 
 bool rv__params_has(const rv__params *p, const char *name, ...)
 {
-    char    full[256];
+    char full[256];
     va_list args;
 
     va_start(args, name);

@@ -7,18 +7,18 @@
 
 #include "vector_math.h"
 
-/* ---- convolution -------------------------------------------------------------------------------------------- */
+/* ---- convolution ---- */
 
 typedef struct conv {
-    rv__op  base;
+    rv__op base;
     int64_t kernel, stride, before, doubled; /* doubled: 0 or 1 */
     int64_t tile;                            /* pixels unfolded at once */
 } conv;
 
-/* One line of the unfolded picture: for `count` pixels of output row y from x0 on, what kernel column kx sees in
- * source row `line` (NULL: padding). */
-static void unfold_line(const conv *p, const float *line, int64_t width, int64_t x0, int64_t count, int64_t kx,
-                        float *out)
+/* One line of the unfolded picture: for `count` pixels of output row y from x0 on, what kernel
+ * column kx sees in source row `line` (NULL: padding). */
+static void unfold_line(const conv *p, const float *line, int64_t width, int64_t x0, int64_t count,
+                        int64_t kx, float *out)
 {
     int64_t limit = width << p->doubled, first = x0 * p->stride + kx - p->before;
 
@@ -27,7 +27,8 @@ static void unfold_line(const conv *p, const float *line, int64_t width, int64_t
         return;
     }
     if (p->stride == 1 && !p->doubled) {
-        int64_t skip = first < 0 ? (-first < count ? -first : count) : 0, rest = limit - first - skip;
+        int64_t skip = first < 0 ? (-first < count ? -first : count) : 0,
+                rest = limit - first - skip;
 
         rest = rest < 0 ? 0 : rest < count - skip ? rest : count - skip;
         memset(out, 0, (size_t)skip * sizeof *out);
@@ -41,21 +42,23 @@ static void unfold_line(const conv *p, const float *line, int64_t width, int64_t
     }
 }
 
-/* Writes {channels * kernel * kernel} lines of `count` pixels, beginning with output pixel `pixel`. */
-static void unfold(const conv *p, const struct ggml_tensor *x, int64_t batch, int64_t out_width, int64_t pixel,
-                   int64_t count, float *out)
+/* Writes {channels * kernel * kernel} lines of `count` pixels, beginning with output pixel `pixel`.
+ */
+static void unfold(const conv *p, const struct ggml_tensor *x, int64_t batch, int64_t out_width,
+                   int64_t pixel, int64_t count, float *out)
 {
     int64_t width = x->ne[0], height = x->ne[1], k = p->kernel;
 
     for (int64_t row = 0; row < x->ne[2] * k * k; row++) {
-        const float *plane = (const float *)x->data + (batch * x->ne[2] + row / (k * k)) * width * height;
-        int64_t      ky = row / k % k, kx = row % k;
+        const float *plane =
+            (const float *)x->data + (batch * x->ne[2] + row / (k * k)) * width * height;
+        int64_t ky = row / k % k, kx = row % k;
 
         for (int64_t done = 0; done < count;) {
             int64_t at = pixel + done, y = at / out_width, x0 = at % out_width;
             int64_t run = out_width - x0 < count - done ? out_width - x0 : count - done;
             int64_t sy = y * p->stride + ky - p->before;
-            bool    inside = sy >= 0 && sy < height << p->doubled;
+            bool inside = sy >= 0 && sy < height << p->doubled;
 
             unfold_line(p, inside ? plane + (sy >> p->doubled) * width : NULL, width, x0, run, kx,
                         out + row * count + done);
@@ -64,13 +67,15 @@ static void unfold(const conv *p, const struct ggml_tensor *x, int64_t batch, in
     }
 }
 
-static void run_tile(const conv *p, struct ggml_tensor *dst, int64_t batch, int64_t pixel, float *room)
+static void run_tile(const conv *p, struct ggml_tensor *dst, int64_t batch, int64_t pixel,
+                     float *room)
 {
     const struct ggml_tensor *x = dst->src[0], *w = dst->src[1];
-    const float              *bias = dst->src[2]->data, *from = room;
-    int64_t pixels = dst->ne[0] * dst->ne[1], count = pixels - pixel < p->tile ? pixels - pixel : p->tile;
+    const float *bias = dst->src[2]->data, *from = room;
+    int64_t pixels = dst->ne[0] * dst->ne[1],
+            count = pixels - pixel < p->tile ? pixels - pixel : p->tile;
     int64_t depth = w->ne[0] * w->ne[1] * w->ne[2], step = count;
-    float  *out = (float *)dst->data + batch * dst->ne[2] * pixels + pixel;
+    float *out = (float *)dst->data + batch * dst->ne[2] * pixels + pixel;
 
     if (p->kernel == 1 && p->stride == 1 && !p->doubled) {
         from = (const float *)x->data + batch * x->ne[2] * pixels + pixel;
@@ -81,15 +86,15 @@ static void run_tile(const conv *p, struct ggml_tensor *dst, int64_t batch, int6
     for (int64_t c = 0; c < dst->ne[2]; c++)
         for (int64_t i = 0; i < count; i++)
             out[c * pixels + i] = bias[c];
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)dst->ne[2], (int)count, (int)depth, 1.0f, w->data,
-                (int)depth, from, (int)step, 1.0f, out, (int)pixels);
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)dst->ne[2], (int)count, (int)depth,
+                1.0f, w->data, (int)depth, from, (int)step, 1.0f, out, (int)pixels);
 }
 
 static void run_conv(struct ggml_tensor *dst, int thread, int threads, void *user)
 {
-    conv   *p = user;
+    conv *p = user;
     int64_t tiles = (dst->ne[0] * dst->ne[1] + p->tile - 1) / p->tile;
-    int     task;
+    int task;
 
     while (rv__op_next(&p->base, thread, (int)(tiles * dst->ne[3]), &task))
         run_tile(p, dst, task / tiles, task % tiles * p->tile, rv__op_scratch(&p->base, thread));
@@ -100,8 +105,8 @@ static bool conv_fits(const rv__conv *c, const struct ggml_tensor *x)
 {
     const struct ggml_tensor *w = c->weight;
 
-    return w->type == GGML_TYPE_F32 && w->ne[0] == w->ne[1] && w->ne[2] == x->ne[2] && c->bias->ne[0] == w->ne[3] &&
-           c->stride >= 1 && ggml_is_contiguous(x) &&
+    return w->type == GGML_TYPE_F32 && w->ne[0] == w->ne[1] && w->ne[2] == x->ne[2] &&
+           c->bias->ne[0] == w->ne[3] && c->stride >= 1 && ggml_is_contiguous(x) &&
            (x->ne[0] << c->doubled) + c->before + c->after >= w->ne[0] &&
            (x->ne[1] << c->doubled) + c->before + c->after >= w->ne[1];
 }
@@ -119,8 +124,8 @@ static int64_t conv_tile(int64_t depth, int64_t pixels)
 struct ggml_tensor *rv__conv2d(rv__graph *g, const rv__conv *c, struct ggml_tensor *x)
 {
     struct ggml_tensor *args[3] = {x, c->weight, c->bias};
-    int64_t             ne[4], pad = c->before + c->after, depth;
-    conv               *p;
+    int64_t ne[4], pad = c->before + c->after, depth;
+    conv *p;
 
     if (!x || !c->weight || !c->bias)
         return NULL;
@@ -145,22 +150,24 @@ struct ggml_tensor *rv__conv2d(rv__graph *g, const rv__conv *c, struct ggml_tens
     return rv__op_node(g, GGML_TYPE_F32, ne, args, 3, run_conv, &p->base);
 }
 
-/* ---- group norm --------------------------------------------------------------------------------------------- */
+/* ---- group norm ---- */
 
 typedef struct group_norm {
-    rv__op  base;
+    rv__op base;
     int64_t groups;
-    float   eps;
-    bool    with_silu;
+    float eps;
+    bool with_silu;
 } group_norm;
 
-static RV__VECTOR void scale_plane(const float *restrict x, float *restrict y, int64_t n, float by, float plus)
+static RV__VECTOR void scale_plane(const float *restrict x, float *restrict y, int64_t n, float by,
+                                   float plus)
 {
     for (int64_t i = 0; i < n; i++)
         y[i] = x[i] * by + plus;
 }
 
-static RV__VECTOR void scale_plane_silu(const float *restrict x, float *restrict y, int64_t n, float by, float plus)
+static RV__VECTOR void scale_plane_silu(const float *restrict x, float *restrict y, int64_t n,
+                                        float by, float plus)
 {
     for (int64_t i = 0; i < n; i++)
         y[i] = rv__silu(x[i] * by + plus);
@@ -182,21 +189,21 @@ static RV__VECTOR void statistics(const float *x, int64_t n, double *mean, doubl
 
 static void run_group_norm(struct ggml_tensor *dst, int thread, int threads, void *user)
 {
-    group_norm  *p = user;
-    int64_t      pixels = dst->ne[0] * dst->ne[1], each = dst->ne[2] / p->groups;
+    group_norm *p = user;
+    int64_t pixels = dst->ne[0] * dst->ne[1], each = dst->ne[2] / p->groups;
     const float *weight = dst->src[1]->data, *bias = dst->src[2]->data;
-    int          task;
+    int task;
 
     while (rv__op_next(&p->base, thread, (int)(p->groups * dst->ne[3]), &task)) {
-        int64_t      start = task * each * pixels, channel = task % p->groups * each;
+        int64_t start = task * each * pixels, channel = task % p->groups * each;
         const float *x = (const float *)dst->src[0]->data + start;
-        float       *y = (float *)dst->data + start;
-        double       mean, variance;
+        float *y = (float *)dst->data + start;
+        double mean, variance;
 
         statistics(x, each * pixels, &mean, &variance);
         for (int64_t c = 0; c < each; c++) {
             double by = weight[channel + c] / sqrt(variance + (double)p->eps);
-            float  plus = (float)(bias[channel + c] - mean * by);
+            float plus = (float)(bias[channel + c] - mean * by);
 
             if (p->with_silu)
                 scale_plane_silu(x + c * pixels, y + c * pixels, pixels, (float)by, plus);
@@ -208,15 +215,16 @@ static void run_group_norm(struct ggml_tensor *dst, int thread, int threads, voi
 }
 
 struct ggml_tensor *rv__group_norm(rv__graph *g, struct ggml_tensor *x, struct ggml_tensor *weight,
-                                   struct ggml_tensor *bias, int64_t groups, float eps, bool with_silu)
+                                   struct ggml_tensor *bias, int64_t groups, float eps,
+                                   bool with_silu)
 {
     struct ggml_tensor *args[3] = {x, weight, bias};
-    group_norm         *p;
+    group_norm *p;
 
     if (!x || !weight || !bias)
         return NULL;
-    if (groups < 1 || x->ne[2] % groups != 0 || weight->ne[0] != x->ne[2] || bias->ne[0] != x->ne[2] ||
-        !ggml_is_contiguous(x)) {
+    if (groups < 1 || x->ne[2] % groups != 0 || weight->ne[0] != x->ne[2] ||
+        bias->ne[0] != x->ne[2] || !ggml_is_contiguous(x)) {
         rv__graph_refuse(g, "a group norm does not fit its picture");
         return NULL;
     }

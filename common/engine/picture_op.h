@@ -1,5 +1,5 @@
-/* Layers on pictures {width, height, channels, batch}: convolutions and group norms, exact in float32.
- * Must never unfold a whole picture: each thread unfolds the few pixels it works on. */
+/* Layers on pictures {width, height, channels, batch}: convolutions and group norms, exact in
+ * float32. Must never unfold a whole picture: each thread unfolds the few pixels it works on. */
 #ifndef RV_PICTURE_OP_H
 #define RV_PICTURE_OP_H
 
@@ -7,16 +7,17 @@
 
 typedef struct rv__conv {
     struct ggml_tensor *weight; /* F32 {kernel, kernel, in, out} */
-    struct ggml_tensor *bias;   /* {out}                         */
-    int                 stride;
-    int                 before, after; /* zeros added at the left and top, at the right and bottom */
-    bool                doubled;       /* the picture is first made twice as large, pixel by pixel */
+    struct ggml_tensor *bias;   /* {out} */
+    int stride;
+    int before, after; /* zeros added at the left and top, at the right and bottom */
+    bool doubled;      /* the picture is first made twice as large, pixel by pixel */
 } rv__conv;
 
 struct ggml_tensor *rv__conv2d(rv__graph *g, const rv__conv *c, struct ggml_tensor *x);
 
 /* silu(group_norm(x) * weight + bias), or without the silu. */
 struct ggml_tensor *rv__group_norm(rv__graph *g, struct ggml_tensor *x, struct ggml_tensor *weight,
-                                   struct ggml_tensor *bias, int64_t groups, float eps, bool with_silu);
+                                   struct ggml_tensor *bias, int64_t groups, float eps,
+                                   bool with_silu);
 
 #endif

@@ -13,35 +13,36 @@
 #include "vae.h"
 
 enum {
-    PROMPT_BYTES = 256 << 20,     /* text states that are kept                                        */
-    IDLE_BYTES = 512 << 20        /* larger activations are given back before the picture is decoded  */
+    PROMPT_BYTES = 256 << 20, /* text states that are kept */
+    IDLE_BYTES = 512 << 20    /* larger activations are given back before the picture is decoded */
 };
 
 struct rv__pipeline {
-    rv__device          *device;
-    const rv__weights   *weights;
+    rv__device *device;
+    const rv__weights *weights;
     rv__scheduler_config scheduler;
-    size_t               sequence; /* tokens per text encoder unless told otherwise */
-    rv__text            *text;
-    rv__transformer     *transformer;
-    rv__vae             *vae;
-    rv__prompt_cache    *prompts;
-    rv__preview         *preview; /* NULL until somebody wants to watch */
+    size_t sequence; /* tokens per text encoder unless told otherwise */
+    rv__text *text;
+    rv__transformer *transformer;
+    rv__vae *vae;
+    rv__prompt_cache *prompts;
+    rv__preview *preview; /* NULL until somebody wants to watch */
 };
 
-/* ---- opening ------------------------------------------------------------------------------------------------ */
+/* ---- opening ---- */
 
 static rv_status read_index(const rv__weights *w, rv_error *err)
 {
-    rv__value  *json;
-    rv_status   status = rv__weights_json(w, "model_index.json", &json, err);
+    rv__value *json;
+    rv_status status = rv__weights_json(w, "model_index.json", &json, err);
     const char *name;
 
     if (status != RV_OK)
         return status;
     name = rv__json_get_string(json, "_class_name", "");
     if (strcmp(name, "HiDreamImagePipeline") != 0)
-        status = rv__fail(err, RV_UNSUPPORTED, "%s: pipeline '%.80s' is not known, HiDreamImagePipeline is",
+        status = rv__fail(err, RV_UNSUPPORTED,
+                          "%s: pipeline '%.80s' is not known, HiDreamImagePipeline is",
                           rv__weights_path(w), name);
     rv__json_free(json);
     return status;
@@ -50,7 +51,7 @@ static rv_status read_index(const rv__weights *w, rv_error *err)
 static rv_status read_scheduler(rv__pipeline *p, rv_error *err)
 {
     rv__value *json;
-    rv_status  status = rv__weights_json(p->weights, "scheduler/scheduler_config.json", &json, err);
+    rv_status status = rv__weights_json(p->weights, "scheduler/scheduler_config.json", &json, err);
 
     if (status == RV_OK) {
         status = rv__scheduler_config_read(json, &p->scheduler, err);
@@ -67,8 +68,8 @@ static rv_status read_sequence(rv__pipeline *p, rv_error *err)
     p->sequence = RV__TEXT_LENGTH;
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
         rv__value *json;
-        rv_status  status = rv__weights_json(p->weights, files[i], &json, err);
-        int64_t    positions;
+        rv_status status = rv__weights_json(p->weights, files[i], &json, err);
+        int64_t positions;
 
         if (status != RV_OK)
             return status;
@@ -83,7 +84,7 @@ static rv_status read_sequence(rv__pipeline *p, rv_error *err)
 rv_status rv__pipeline_open(rv__device *d, const rv__weights *w, rv__pipeline **out, rv_error *err)
 {
     rv__pipeline *p = rv__calloc(1, sizeof *p);
-    rv_status     status = RV_OK;
+    rv_status status = RV_OK;
 
     *out = NULL;
     if (!p)
@@ -136,9 +137,11 @@ rv_status rv__pipeline_load(rv__pipeline *p, rv_error *err)
         status = rv__transformer_open(p->device, p->weights, &p->transformer, err);
     if (status == RV_OK && !p->vae)
         status = rv__vae_open(p->device, p->weights, &p->vae, err);
-    if (status == RV_OK && rv__vae_about(p->vae)->latent_channels != rv__transformer_about(p->transformer)->channels)
+    if (status == RV_OK &&
+        rv__vae_about(p->vae)->latent_channels != rv__transformer_about(p->transformer)->channels)
         status = rv__fail(err, RV_FORMAT, "%s: transformer has %lld latent channels, vae has %lld",
-                          rv__weights_path(p->weights), (long long)rv__transformer_about(p->transformer)->channels,
+                          rv__weights_path(p->weights),
+                          (long long)rv__transformer_about(p->transformer)->channels,
                           (long long)rv__vae_about(p->vae)->latent_channels);
     return status;
 }
@@ -150,8 +153,8 @@ int64_t rv__pipeline_side_step(rv__pipeline *p, rv_error *err)
     return rv__vae_about(p->vae)->factor * rv__transformer_about(p->transformer)->patch;
 }
 
-void rv__pipeline_size(int64_t width, int64_t height, int64_t area, int64_t step, int64_t *out_width,
-                       int64_t *out_height)
+void rv__pipeline_size(int64_t width, int64_t height, int64_t area, int64_t step,
+                       int64_t *out_width, int64_t *out_height)
 {
     double scale = sqrt((double)area / ((double)width * (double)height)), by = (double)step;
 
@@ -159,20 +162,20 @@ void rv__pipeline_size(int64_t width, int64_t height, int64_t area, int64_t step
     *out_height = (int64_t)(floor((double)height * scale / by) * by);
 }
 
-/* ---- one picture -------------------------------------------------------------------------------------------- */
+/* ---- one picture ---- */
 
 /* A picture in the making. */
 typedef struct job {
-    rv__pipeline              *p;
+    rv__pipeline *p;
     const rv__picture_request *r;
-    rv__scheduler             *scheduler;
-    rv__rng                    rng;
-    int64_t                    width, height; /* of the latents */
-    size_t                     n, rows;       /* values of the latents; rows of the batch */
-    float                     *x, *in, *out, *v, *noise; /* in and out: rows * n */
-    float                     *x0;  /* the picture seen behind the noise */
-    uint8_t                   *rgb; /* its preview; NULL: nobody watches */
-    rv__picture_start          start; /* all zero: from noise alone */
+    rv__scheduler *scheduler;
+    rv__rng rng;
+    int64_t width, height;           /* of the latents */
+    size_t n, rows;                  /* values of the latents; rows of the batch */
+    float *x, *in, *out, *v, *noise; /* in and out: rows * n */
+    float *x0;                       /* the picture seen behind the noise */
+    uint8_t *rgb;                    /* its preview; NULL: nobody watches */
+    rv__picture_start start;         /* all zero: from noise alone */
 } job;
 
 static bool is_cancelled(const job *j)
@@ -186,13 +189,14 @@ static rv_status check_request(const rv__pipeline *p, const rv__picture_request 
 {
     int64_t step = rv__vae_about(p->vae)->factor * rv__transformer_about(p->transformer)->patch;
 
-    if (r->width < step || r->height < step || r->width > RV__VAE_MAX_SIDE || r->height > RV__VAE_MAX_SIDE ||
-        r->width % step || r->height % step)
+    if (r->width < step || r->height < step || r->width > RV__VAE_MAX_SIDE ||
+        r->height > RV__VAE_MAX_SIDE || r->width % step || r->height % step)
         return rv__fail_code(err, RV_VALIDATION, NULL, r->width % step ? "width" : "height",
-                             "this model's sides are multiples of %lld from %lld to %d", (long long)step,
-                             (long long)step, RV__VAE_MAX_SIDE);
+                             "this model's sides are multiples of %lld from %lld to %d",
+                             (long long)step, (long long)step, RV__VAE_MAX_SIDE);
     if (r->steps < 1 || r->steps > RV_SCHEDULER_MAX_STEPS)
-        return rv__fail_code(err, RV_VALIDATION, NULL, "steps", "steps must be from 1 to %d", RV_SCHEDULER_MAX_STEPS);
+        return rv__fail_code(err, RV_VALIDATION, NULL, "steps", "steps must be from 1 to %d",
+                             RV_SCHEDULER_MAX_STEPS);
     if (!isfinite(r->guidance))
         return rv__fail_code(err, RV_VALIDATION, NULL, "CFGScale", "guidance must be a number");
     if (r->input && !(r->input->strength >= 0 && r->input->strength <= 1))
@@ -212,11 +216,11 @@ static size_t sequence_of(const job *j)
 static rv_status encode_texts(job *j, rv_error *err)
 {
     const rv__picture_request *r = j->r;
-    const char                *prompts[2] = {r->negative ? r->negative : "", r->prompt};
-    const rv__text_embeds     *embeds[2];
-    rv__condition              conditions[2];
-    size_t                     skip = 2 - j->rows;
-    rv_status                  status;
+    const char *prompts[2] = {r->negative ? r->negative : "", r->prompt};
+    const rv__text_embeds *embeds[2];
+    rv__condition conditions[2];
+    size_t skip = 2 - j->rows;
+    rv_status status;
 
     status = rv__prompt_cache_get(j->p->prompts, j->p->text, prompts + skip, j->rows,
                                   sequence_of(j), embeds, r->hooks.cancelled, r->hooks.user, err);
@@ -224,23 +228,28 @@ static rv_status encode_texts(job *j, rv_error *err)
         return status;
     for (size_t i = 0; i < j->rows; i++) {
         const rv__transformer_config *c = rv__transformer_about(j->p->transformer);
-        const rv__text_embeds        *e = embeds[i];
+        const rv__text_embeds *e = embeds[i];
 
         if (e->t5_channels != c->t5_channels || e->llama_channels != c->llama_channels ||
             e->pooled_channels != c->pooled_channels)
-            return rv__fail(err, RV_FORMAT, "%s: the text encoders' widths are not those the transformer wants",
+            return rv__fail(err, RV_FORMAT,
+                            "%s: the text encoders' widths are not those the transformer wants",
                             rv__weights_path(j->p->weights));
-        conditions[i] = (rv__condition){.t5 = e->t5, .llama = e->llama, .pooled = e->pooled,
-                                        .t5_tokens = e->t5_tokens, .llama_tokens = e->llama_tokens,
+        conditions[i] = (rv__condition){.t5 = e->t5,
+                                        .llama = e->llama,
+                                        .pooled = e->pooled,
+                                        .t5_tokens = e->t5_tokens,
+                                        .llama_tokens = e->llama_tokens,
                                         .llama_layers = e->llama_layers};
     }
-    return rv__transformer_prepare(j->p->transformer, j->width, j->height, conditions, (int)j->rows, err);
+    return rv__transformer_prepare(j->p->transformer, j->width, j->height, conditions, (int)j->rows,
+                                   err);
 }
 
 static rv_status begin(job *j, rv_error *err)
 {
     const rv__picture_request *r = j->r;
-    rv_status                  status;
+    rv_status status;
 
     j->x = rv__alloc((2 * j->rows + 4) * j->n * sizeof *j->x);
     if (!j->x)
@@ -250,7 +259,8 @@ static rv_status begin(job *j, rv_error *err)
     j->v = j->out + j->rows * j->n;
     j->noise = j->v + j->n;
     j->x0 = j->noise + j->n;
-    status = rv__scheduler_new(r->scheduler ? r->scheduler : &j->p->scheduler, r->steps, j->n, &j->scheduler, err);
+    status = rv__scheduler_new(r->scheduler ? r->scheduler : &j->p->scheduler, r->steps, j->n,
+                               &j->scheduler, err);
     if (status != RV_OK)
         return status;
     rv__rng_seed(&j->rng, r->seed);
@@ -260,10 +270,12 @@ static rv_status begin(job *j, rv_error *err)
         rv__rng_normal(&j->rng, j->x, j->n);
     if (r->separate_noise)
         rv__rng_seed(&j->rng, r->noise_seed);
-    return r->input ? rv__picture_start_begin(r, j->p->vae, j->scheduler, j->x, &j->start, err) : RV_OK;
+    return r->input ? rv__picture_start_begin(r, j->p->vae, j->scheduler, j->x, &j->start, err)
+                    : RV_OK;
 }
 
-/* v = -(u + g * (c - u)): the transformer points to the picture, schedulers want the way to the noise. */
+/* v = -(u + g * (c - u)): the transformer points to the picture, schedulers want the way to the
+ * noise. */
 static void direction(const job *j, float *v)
 {
     const float *u = j->out, *c = j->out + (j->rows - 1) * j->n, g = (float)j->r->guidance;
@@ -275,14 +287,15 @@ static void direction(const job *j, float *v)
 static rv_status one_call(job *j, int call, rv_error *err)
 {
     const rv__pipeline_hooks *h = &j->r->hooks;
-    float                     times[2];
-    rv_status                 status;
+    float times[2];
+    rv_status status;
 
     for (size_t row = 0; row < j->rows; row++) {
         memcpy(j->in + row * j->n, j->x, j->n * sizeof *j->x);
         times[row] = (float)rv__scheduler_timestep(j->scheduler, call);
     }
-    status = rv__transformer_run(j->p->transformer, j->in, times, j->out, h->cancelled, h->user, err);
+    status =
+        rv__transformer_run(j->p->transformer, j->in, times, j->out, h->cancelled, h->user, err);
     if (status != RV_OK)
         return status;
     if (h->call)
@@ -293,7 +306,8 @@ static rv_status one_call(job *j, int call, rv_error *err)
         if (h->noise)
             h->noise(h->user, call, j->noise, j->n);
     }
-    status = rv__scheduler_step(j->scheduler, call, j->v, j->x, j->noise, j->rgb ? j->x0 : NULL, err);
+    status =
+        rv__scheduler_step(j->scheduler, call, j->v, j->x, j->noise, j->rgb ? j->x0 : NULL, err);
     if (status == RV_OK)
         rv__picture_start_keep(&j->start, j->scheduler, call, j->x);
     return status;
@@ -303,8 +317,8 @@ static rv_status one_call(job *j, int call, rv_error *err)
 static rv_status begin_preview(job *j, rv_error *err)
 {
     const rv__pipeline_hooks *h = &j->r->hooks;
-    rv__pipeline             *p = j->p;
-    rv_status                 status = RV_OK;
+    rv__pipeline *p = j->p;
+    rv_status status = RV_OK;
 
     if (!h->preview || h->preview_every < 1)
         return RV_OK;
@@ -341,7 +355,8 @@ static rv_status sample(job *j, rv_error *err)
     int calls = rv__scheduler_calls(j->scheduler);
 
     for (int i = j->start.first; i < calls; i++) {
-        rv_status status = is_cancelled(j) ? rv__fail(err, RV_CANCELLED, "cancelled") : one_call(j, i, err);
+        rv_status status =
+            is_cancelled(j) ? rv__fail(err, RV_CANCELLED, "cancelled") : one_call(j, i, err);
 
         if (status != RV_OK)
             return status;
@@ -353,8 +368,8 @@ static rv_status sample(job *j, rv_error *err)
 static rv_status decode(job *j, uint8_t *bytes, float *decoded, rv_error *err)
 {
     const rv__picture_request *r = j->r;
-    float                     *planes = decoded;
-    rv_status                  status;
+    float *planes = decoded;
+    rv_status status;
 
     if (rv__transformer_bytes(j->p->transformer) > IDLE_BYTES)
         rv__transformer_release(j->p->transformer);
@@ -363,7 +378,8 @@ static rv_status decode(job *j, uint8_t *bytes, float *decoded, rv_error *err)
     if (!planes)
         return rv__fail(err, RV_MEMORY, "out of memory");
     rv__vae_unscale(rv__vae_about(j->p->vae), j->x, j->n, j->x);
-    status = rv__vae_decode(j->p->vae, j->x, j->width, j->height, planes, r->hooks.cancelled, r->hooks.user, err);
+    status = rv__vae_decode(j->p->vae, j->x, j->width, j->height, planes, r->hooks.cancelled,
+                            r->hooks.user, err);
     if (status == RV_OK)
         rv__vae_bytes(planes, r->width, r->height, 3, bytes);
     if (!decoded)
@@ -371,10 +387,10 @@ static rv_status decode(job *j, uint8_t *bytes, float *decoded, rv_error *err)
     return status;
 }
 
-rv_status rv__pipeline_run(rv__pipeline *p, const rv__picture_request *r, uint8_t *bytes, float *decoded,
-                           rv_error *err)
+rv_status rv__pipeline_run(rv__pipeline *p, const rv__picture_request *r, uint8_t *bytes,
+                           float *decoded, rv_error *err)
 {
-    job       j = {.p = p, .r = r, .rows = r->guidance > 1 ? 2 : 1};
+    job j = {.p = p, .r = r, .rows = r->guidance > 1 ? 2 : 1};
     rv_status status = rv__pipeline_load(p, err);
 
     if (status == RV_OK)

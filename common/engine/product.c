@@ -1,6 +1,7 @@
-/* Products with weights: linear layers, the gated half of a SwiGLU, and groups of rows with one weight each.
- * One kernel serves all: it cuts the result into tiles, and each thread turns the piece of the weight it needs into
- * F32 and calls a single-threaded sgemm.  Must not round activations and must not unpack a whole weight. */
+/* Products with weights: linear layers, the gated half of a SwiGLU, and groups of rows with one
+ * weight each. One kernel serves all: it cuts the result into tiles, and each thread turns the
+ * piece of the weight it needs into F32 and calls a single-threaded sgemm.  Must not round
+ * activations and must not unpack a whole weight. */
 #include <cblas.h>
 #include <string.h>
 
@@ -10,23 +11,24 @@
 
 /* A run of rows that share a weight. */
 typedef struct segment {
-    const float              *x;
-    float                    *y;
-    int64_t                   rows;
+    const float *x;
+    float *y;
+    int64_t rows;
     const struct ggml_tensor *weight, *gate; /* gate: silu branch of a SwiGLU, or NULL */
-    const float              *bias;
+    const float *bias;
 } segment;
 
 typedef struct product {
-    rv__op                     base;
-    int                        groups; /* 0: one weight for all rows */
+    rv__op base;
+    int groups; /* 0: one weight for all rows */
     struct ggml_tensor *const *weights, *const *gates;
-    struct ggml_tensor        *weight, *gate, *bias;
-    int64_t                    in, out, tile_rows, tile_out;
+    struct ggml_tensor *weight, *gate, *bias;
+    int64_t in, out, tile_rows, tile_out;
 } product;
 
-/* Tiles big enough that packing costs little next to the products themselves, and enough of them for many threads.
- * Must not depend on the number of threads: sgemm's sums may differ in the last bit between tile shapes. */
+/* Tiles big enough that packing costs little next to the products themselves, and enough of them
+ * for many threads. Must not depend on the number of threads: sgemm's sums may differ in the last
+ * bit between tile shapes. */
 static void choose_tiles(product *p, int64_t rows)
 {
     enum { ROWS = 384, OUT = 384, SMALLEST = 64, TASKS = 24 };
@@ -34,7 +36,8 @@ static void choose_tiles(product *p, int64_t rows)
     p->tile_rows = rows < ROWS ? rows : ROWS;
     p->tile_out = p->out < OUT ? p->out : OUT;
     for (;;) {
-        int64_t  tasks = ((rows + p->tile_rows - 1) / p->tile_rows) * ((p->out + p->tile_out - 1) / p->tile_out);
+        int64_t tasks =
+            ((rows + p->tile_rows - 1) / p->tile_rows) * ((p->out + p->tile_out - 1) / p->tile_out);
         int64_t *side = p->tile_out >= p->tile_rows ? &p->tile_out : &p->tile_rows;
 
         if (tasks >= TASKS || *side <= SMALLEST)
@@ -54,7 +57,8 @@ static size_t weight_bytes(const product *p, const struct ggml_tensor *w)
 }
 
 /* Rows [first, first + count) of a weight as F32: where they lie, or unpacked into room. */
-static const float *weight_rows(const struct ggml_tensor *w, int64_t first, int64_t count, float *room)
+static const float *weight_rows(const struct ggml_tensor *w, int64_t first, int64_t count,
+                                float *room)
 {
     if (is_ready(w))
         return (const float *)(const void *)((const char *)w->data + (size_t)first * w->nb[1]);
@@ -63,22 +67,24 @@ static const float *weight_rows(const struct ggml_tensor *w, int64_t first, int6
 }
 
 /* y (rows x count, stride ldy) = x w^T, or += when add is set. */
-static void multiply(const float *x, const float *w, float *y, int64_t rows, int64_t count, int64_t in, int64_t ldy,
-                     bool add)
+static void multiply(const float *x, const float *w, float *y, int64_t rows, int64_t count,
+                     int64_t in, int64_t ldy, bool add)
 {
     float beta = add ? 1.0f : 0.0f;
 
     if (rows == 1)
-        cblas_sgemv(CblasRowMajor, CblasNoTrans, (int)count, (int)in, 1.0f, w, (int)in, x, 1, beta, y, 1);
+        cblas_sgemv(CblasRowMajor, CblasNoTrans, (int)count, (int)in, 1.0f, w, (int)in, x, 1, beta,
+                    y, 1);
     else
-        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)rows, (int)count, (int)in, 1.0f, x, (int)in, w,
-                    (int)in, beta, y, (int)ldy);
+        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)rows, (int)count, (int)in, 1.0f,
+                    x, (int)in, w, (int)in, beta, y, (int)ldy);
 }
 
-static RV__VECTOR void gate_rows(float *y, const float *gate, int64_t rows, int64_t count, int64_t ldy)
+static RV__VECTOR void gate_rows(float *y, const float *gate, int64_t rows, int64_t count,
+                                 int64_t ldy)
 {
     for (int64_t r = 0; r < rows; r++) {
-        float       *restrict to = y + r * ldy;
+        float *restrict to = y + r * ldy;
         const float *restrict by = gate + r * count;
 
         for (int64_t i = 0; i < count; i++)
@@ -88,15 +94,16 @@ static RV__VECTOR void gate_rows(float *y, const float *gate, int64_t rows, int6
 
 static void run_tile(const product *p, const segment *s, int64_t row, int64_t col, float *room)
 {
-    int64_t      rows = s->rows - row < p->tile_rows ? s->rows - row : p->tile_rows;
-    int64_t      count = p->out - col < p->tile_out ? p->out - col : p->tile_out;
+    int64_t rows = s->rows - row < p->tile_rows ? s->rows - row : p->tile_rows;
+    int64_t count = p->out - col < p->tile_out ? p->out - col : p->tile_out;
     const float *x = s->x + row * p->in;
-    float       *y = s->y + row * p->out + col;
+    float *y = s->y + row * p->out + col;
 
     if (s->bias)
         for (int64_t r = 0; r < rows; r++)
             memcpy(y + r * p->out, s->bias + col, (size_t)count * sizeof *y);
-    multiply(x, weight_rows(s->weight, col, count, room), y, rows, count, p->in, p->out, s->bias != NULL);
+    multiply(x, weight_rows(s->weight, col, count, room), y, rows, count, p->in, p->out,
+             s->bias != NULL);
     if (s->gate) {
         float *gate = room;
 
@@ -110,8 +117,8 @@ static void run_tile(const product *p, const segment *s, int64_t row, int64_t co
 static segment segment_at(const product *p, const struct ggml_tensor *dst, int i)
 {
     const struct ggml_tensor *x = dst->src[0];
-    segment                   s = {.weight = p->weight, .gate = p->gate, .rows = x->ne[1]};
-    int64_t                   first = 0;
+    segment s = {.weight = p->weight, .gate = p->gate, .rows = x->ne[1]};
+    int64_t first = 0;
 
     if (p->groups > 0) {
         const int32_t *offsets = dst->src[1]->data;
@@ -143,15 +150,16 @@ static int segment_count(const product *p, const struct ggml_tensor *x)
 
 static int64_t tiles_of(const product *p, const segment *s)
 {
-    return ((s->rows + p->tile_rows - 1) / p->tile_rows) * ((p->out + p->tile_out - 1) / p->tile_out);
+    return ((s->rows + p->tile_rows - 1) / p->tile_rows) *
+           ((p->out + p->tile_out - 1) / p->tile_out);
 }
 
 static void run_product(struct ggml_tensor *dst, int thread, int threads, void *user)
 {
     product *p = user;
-    int      segments = segment_count(p, dst->src[0]), task;
-    int64_t  across = (p->out + p->tile_out - 1) / p->tile_out, total = 0;
-    float   *room = rv__op_scratch(&p->base, thread);
+    int segments = segment_count(p, dst->src[0]), task;
+    int64_t across = (p->out + p->tile_out - 1) / p->tile_out, total = 0;
+    float *room = rv__op_scratch(&p->base, thread);
 
     for (int i = 0; i < segments; i++) {
         segment s = segment_at(p, dst, i);
@@ -159,7 +167,7 @@ static void run_product(struct ggml_tensor *dst, int thread, int threads, void *
     }
     while (rv__op_next(&p->base, thread, (int)total, &task)) {
         int64_t rest = task;
-        int     i = 0;
+        int i = 0;
         segment s = segment_at(p, dst, 0);
 
         while (rest >= tiles_of(p, &s)) {
@@ -171,11 +179,12 @@ static void run_product(struct ggml_tensor *dst, int thread, int threads, void *
     rv__op_done(&p->base, threads);
 }
 
-static struct ggml_tensor *build(rv__graph *g, product *p, struct ggml_tensor **args, int n_args, int64_t rows)
+static struct ggml_tensor *build(rv__graph *g, product *p, struct ggml_tensor **args, int n_args,
+                                 int64_t rows)
 {
     const struct ggml_tensor *x = args[0], *w = p->groups ? p->weights[0] : p->weight;
-    int64_t                   ne[4] = {w->ne[1], x->ne[1], x->ne[2], x->ne[3]};
-    size_t                    scratch = 0;
+    int64_t ne[4] = {w->ne[1], x->ne[1], x->ne[2], x->ne[3]};
+    size_t scratch = 0;
 
     p->in = w->ne[0];
     p->out = w->ne[1];
@@ -183,8 +192,8 @@ static struct ggml_tensor *build(rv__graph *g, product *p, struct ggml_tensor **
     for (int i = 0; i < (p->groups ? p->groups : 1); i++) {
         const struct ggml_tensor *weight = p->groups ? p->weights[i] : p->weight;
         const struct ggml_tensor *gate = p->groups ? (p->gates ? p->gates[i] : NULL) : p->gate;
-        size_t                    need = weight_bytes(p, weight) > weight_bytes(p, gate) ? weight_bytes(p, weight)
-                                                                                         : weight_bytes(p, gate);
+        size_t need = weight_bytes(p, weight) > weight_bytes(p, gate) ? weight_bytes(p, weight)
+                                                                      : weight_bytes(p, gate);
 
         if (gate)
             need += (size_t)(p->tile_rows * p->tile_out) * sizeof(float);
@@ -212,12 +221,13 @@ static bool fits(rv__graph *g, const struct ggml_tensor *w, const struct ggml_te
     return false;
 }
 
-static struct ggml_tensor *single(rv__graph *g, struct ggml_tensor *weight, struct ggml_tensor *gate,
-                                  struct ggml_tensor *bias, struct ggml_tensor *x)
+static struct ggml_tensor *single(rv__graph *g, struct ggml_tensor *weight,
+                                  struct ggml_tensor *gate, struct ggml_tensor *bias,
+                                  struct ggml_tensor *x)
 {
     struct ggml_tensor *args[4];
-    product            *p;
-    int                 n = 0;
+    product *p;
+    int n = 0;
 
     if (!weight || !x || !fits(g, weight, x))
         return NULL;
@@ -243,17 +253,18 @@ struct ggml_tensor *rv__linear(rv__graph *g, struct ggml_tensor *weight, struct 
     return single(g, weight, NULL, bias, x);
 }
 
-struct ggml_tensor *rv__swiglu(rv__graph *g, struct ggml_tensor *w1, struct ggml_tensor *w3, struct ggml_tensor *x)
+struct ggml_tensor *rv__swiglu(rv__graph *g, struct ggml_tensor *w1, struct ggml_tensor *w3,
+                               struct ggml_tensor *x)
 {
     return w1 && w3 ? single(g, w3, w1, NULL, x) : NULL;
 }
 
 struct ggml_tensor *rv__grouped_linear(rv__graph *g, struct ggml_tensor *const *weights,
-                                       struct ggml_tensor *const *gate_weights, int groups, struct ggml_tensor *x,
-                                       struct ggml_tensor *offsets)
+                                       struct ggml_tensor *const *gate_weights, int groups,
+                                       struct ggml_tensor *x, struct ggml_tensor *offsets)
 {
     struct ggml_tensor *args[2] = {x, offsets};
-    product            *p;
+    product *p;
 
     if (!x || !offsets || groups < 1 || offsets->ne[0] != groups + 1)
         return NULL;

@@ -8,9 +8,9 @@
 enum { MOST = 2 }; /* prompts of one request */
 
 typedef struct entry {
-    struct entry   *next; /* used before this one */
-    char           *prompt;
-    size_t          sequence, bytes;
+    struct entry *next; /* used before this one */
+    char *prompt;
+    size_t sequence, bytes;
     rv__text_embeds embeds;
 } entry;
 
@@ -72,7 +72,7 @@ static entry *find(rv__prompt_cache *c, const char *prompt, size_t sequence)
 /* Forgets the oldest; the first `keep` stay. */
 static void trim(rv__prompt_cache *c, size_t keep)
 {
-    size_t  bytes = 0, n = 0;
+    size_t bytes = 0, n = 0;
     entry **at = &c->first;
 
     while (*at) {
@@ -89,7 +89,8 @@ static void trim(rv__prompt_cache *c, size_t keep)
 }
 
 /* Takes over the states. */
-static rv_status add(rv__prompt_cache *c, const char *prompt, size_t sequence, rv__text_embeds *embeds, rv_error *err)
+static rv_status add(rv__prompt_cache *c, const char *prompt, size_t sequence,
+                     rv__text_embeds *embeds, rv_error *err)
 {
     entry *e = rv__calloc(1, sizeof *e);
 
@@ -109,12 +110,13 @@ static rv_status add(rv__prompt_cache *c, const char *prompt, size_t sequence, r
     return RV_OK;
 }
 
-static rv_status encode(rv__prompt_cache *c, rv__text *text, const char *const *prompts, size_t count,
-                        size_t sequence, rv__cancel_fn *cancelled, void *user, rv_error *err)
+static rv_status encode(rv__prompt_cache *c, rv__text *text, const char *const *prompts,
+                        size_t count, size_t sequence, rv__cancel_fn *cancelled, void *user,
+                        rv_error *err)
 {
     rv__text_prompt list[MOST];
     rv__text_embeds embeds[MOST];
-    rv_status       status;
+    rv_status status;
 
     if (count == 0)
         return RV_OK;
@@ -131,13 +133,13 @@ static rv_status encode(rv__prompt_cache *c, rv__text *text, const char *const *
     return status;
 }
 
-rv_status rv__prompt_cache_get(rv__prompt_cache *c, rv__text *text, const char *const *prompts, size_t count,
-                               size_t sequence, const rv__text_embeds **out, rv__cancel_fn *cancelled, void *user,
-                               rv_error *err)
+rv_status rv__prompt_cache_get(rv__prompt_cache *c, rv__text *text, const char *const *prompts,
+                               size_t count, size_t sequence, const rv__text_embeds **out,
+                               rv__cancel_fn *cancelled, void *user, rv_error *err)
 {
     const char *missing[MOST] = {NULL};
-    size_t      n = 0;
-    rv_status   status;
+    size_t n = 0;
+    rv_status status;
 
     if (count > MOST)
         return rv__fail(err, RV_MISUSE, "too many prompts at once");

@@ -1,5 +1,5 @@
-/* Text states of the prompts used last, so that variations of a picture do not encode their texts again.
- * Must stay below its limit of memory, unless one request alone needs more. */
+/* Text states of the prompts used last, so that variations of a picture do not encode their texts
+ * again. Must stay below its limit of memory, unless one request alone needs more. */
 #ifndef RV_PROMPT_CACHE_H
 #define RV_PROMPT_CACHE_H
 
@@ -8,11 +8,12 @@
 typedef struct rv__prompt_cache rv__prompt_cache;
 
 rv__prompt_cache *rv__prompt_cache_new(size_t max_bytes); /* NULL: out of memory */
-void              rv__prompt_cache_free(rv__prompt_cache *c);
+void rv__prompt_cache_free(rv__prompt_cache *c);
 
-/* The states of up to two texts (out[i] borrowed until the next call); encodes those that are not known. */
-rv_status rv__prompt_cache_get(rv__prompt_cache *c, rv__text *text, const char *const *prompts, size_t count,
-                               size_t sequence, const rv__text_embeds **out, rv__cancel_fn *cancelled, void *user,
-                               rv_error *err);
+/* The states of up to two texts (out[i] borrowed until the next call); encodes those that are not
+ * known. */
+rv_status rv__prompt_cache_get(rv__prompt_cache *c, rv__text *text, const char *const *prompts,
+                               size_t count, size_t sequence, const rv__text_embeds **out,
+                               rv__cancel_fn *cancelled, void *user, rv_error *err);
 
 #endif

@@ -1,4 +1,5 @@
-/* See transformer.h.  One graph per size, built here and run for every step; another small one projects the texts. */
+/* See transformer.h.  One graph per size, built here and run for every step; another small one
+ * projects the texts. */
 #include "transformer.h"
 
 #include <math.h>
@@ -9,35 +10,35 @@
 #include "transformer_net.h"
 
 /* Fixed in the reference. */
-#define ROPE_BASE      10000.0
-#define TIME_BASE      10000.0
-#define NORM_EPS       1e-6f /* layer norms            */
-#define QK_EPS         1e-5f /* norms of query and key */
-#define TIME_FEATURES  256
+#define ROPE_BASE     10000.0
+#define TIME_BASE     10000.0
+#define NORM_EPS      1e-6f /* layer norms */
+#define QK_EPS        1e-5f /* norms of query and key */
+#define TIME_FEATURES 256
 
 /* What a graph was built for. */
 typedef struct shape {
     int64_t width, height; /* in patches */
-    int64_t t5, llama;     /* tokens     */
+    int64_t t5, llama;     /* tokens */
     int64_t batch;
 } shape;
 
 struct rv__transformer {
-    rv__device         *device;
+    rv__device *device;
     rv__transformer_net net;
-    shape               shape;
-    int64_t             tokens, pad; /* image tokens; pad: 1 when one more row stands for all padding, else 0 */
-    rv__tap_fn         *tap;
-    void               *tap_user;
+    shape shape;
+    int64_t tokens, pad; /* image tokens; pad: 1 when one more row stands for all padding, else 0 */
+    rv__tap_fn *tap;
+    void *tap_user;
 
-    rv__graph           *graph;
-    struct ggml_tensor  *patches, *time, *pooled, *cosine, *sine, *mask, *out;
-    struct ggml_tensor  *t5, **llama; /* projected texts: {width, tokens, batch}, one per block */
-    double               flops;
+    rv__graph *graph;
+    struct ggml_tensor *patches, *time, *pooled, *cosine, *sine, *mask, *out;
+    struct ggml_tensor *t5, **llama; /* projected texts: {width, tokens, batch}, one per block */
+    double flops;
 
-    rv__graph           *text_graph;
-    struct ggml_tensor  *raw_t5, **raw_llama; /* inputs, one per layer that is used */
-    struct ggml_tensor **projected;           /* blocks + 1                          */
+    rv__graph *text_graph;
+    struct ggml_tensor *raw_t5, **raw_llama; /* inputs, one per layer that is used */
+    struct ggml_tensor **projected;          /* blocks + 1 */
 };
 
 static int64_t block_count(const rv__transformer *t)
@@ -45,11 +46,12 @@ static int64_t block_count(const rv__transformer *t)
     return t->net.config.double_blocks + t->net.config.single_blocks;
 }
 
-rv_status rv__transformer_open(rv__device *d, const rv__weights *w, rv__transformer **out, rv_error *err)
+rv_status rv__transformer_open(rv__device *d, const rv__weights *w, rv__transformer **out,
+                               rv_error *err)
 {
     rv__transformer *t = rv__calloc(1, sizeof *t);
-    rv_status        status;
-    size_t           blocks;
+    rv_status status;
+    size_t blocks;
 
     *out = NULL;
     if (!t)
@@ -107,7 +109,8 @@ void rv__transformer_release(rv__transformer *t)
 
 size_t rv__transformer_bytes(const rv__transformer *t)
 {
-    return (t->graph ? rv__graph_bytes(t->graph) : 0) + (t->text_graph ? rv__graph_bytes(t->text_graph) : 0);
+    return (t->graph ? rv__graph_bytes(t->graph) : 0) +
+           (t->text_graph ? rv__graph_bytes(t->text_graph) : 0);
 }
 
 double rv__transformer_flops(const rv__transformer *t)
@@ -115,13 +118,13 @@ double rv__transformer_flops(const rv__transformer *t)
     return t->flops;
 }
 
-/* ---- texts -------------------------------------------------------------------------------------------------- */
+/* ---- texts ---- */
 
 static rv_status build_text_graph(rv__transformer *t, rv_error *err)
 {
     const rv__transformer_config *c = &t->net.config;
-    int64_t                       blocks = block_count(t);
-    rv__graph                    *g = rv__graph_new(t->device, (size_t)(6 * blocks + c->llama_count + 64));
+    int64_t blocks = block_count(t);
+    rv__graph *g = rv__graph_new(t->device, (size_t)(6 * blocks + c->llama_count + 64));
 
     if (!g)
         return rv__fail(err, RV_MEMORY, "out of memory");
@@ -135,7 +138,8 @@ static rv_status build_text_graph(rv__transformer *t, rv_error *err)
         if (i < blocks) {
             struct ggml_tensor **layer = &t->raw_llama[c->llama_layers[i]];
             if (!*layer)
-                *layer = rv__graph_input(g, GGML_TYPE_F32, c->llama_channels, t->shape.llama, t->shape.batch, 1);
+                *layer = rv__graph_input(g, GGML_TYPE_F32, c->llama_channels, t->shape.llama,
+                                         t->shape.batch, 1);
             x = *layer;
         }
         t->projected[i] = rv__linear(g, t->net.captions[i], NULL, x);
@@ -146,8 +150,8 @@ static rv_status build_text_graph(rv__transformer *t, rv_error *err)
 }
 
 /* Joins the rows of the batch: a graph's input is one tensor. */
-static void set_rows(rv__graph *g, struct ggml_tensor *to, float *room, const float *const *rows, int64_t batch,
-                     int64_t each)
+static void set_rows(rv__graph *g, struct ggml_tensor *to, float *room, const float *const *rows,
+                     int64_t batch, int64_t each)
 {
     for (int64_t b = 0; b < batch; b++)
         memcpy(room + b * each, rows[b], (size_t)each * sizeof *room);
@@ -157,8 +161,8 @@ static void set_rows(rv__graph *g, struct ggml_tensor *to, float *room, const fl
 static void set_texts(rv__transformer *t, const rv__condition *rows, float *room)
 {
     const rv__transformer_config *c = &t->net.config;
-    const float                  *from[8];
-    int64_t                       batch = t->shape.batch, each = t->shape.llama * c->llama_channels;
+    const float *from[8];
+    int64_t batch = t->shape.batch, each = t->shape.llama * c->llama_channels;
 
     for (int64_t b = 0; b < batch; b++)
         from[b] = rows[b].t5;
@@ -177,13 +181,15 @@ static void set_texts(rv__transformer *t, const rv__condition *rows, float *room
 static rv_status project_texts(rv__transformer *t, const rv__condition *rows, rv_error *err)
 {
     const rv__transformer_config *c = &t->net.config;
-    int64_t   blocks = block_count(t), most = c->width > c->t5_channels ? c->width : c->t5_channels;
-    int64_t   tokens = t->shape.t5 > t->shape.llama ? t->shape.t5 : t->shape.llama;
+    int64_t blocks = block_count(t), most = c->width > c->t5_channels ? c->width : c->t5_channels;
+    int64_t tokens = t->shape.t5 > t->shape.llama ? t->shape.t5 : t->shape.llama;
     rv_status status;
-    float    *room;
+    float *room;
 
     most = most > c->llama_channels ? most : c->llama_channels;
-    room = rv__calloc((size_t)(most * tokens * t->shape.batch + c->pooled_channels * t->shape.batch), sizeof *room);
+    room =
+        rv__calloc((size_t)(most * tokens * t->shape.batch + c->pooled_channels * t->shape.batch),
+                   sizeof *room);
     if (!room)
         return rv__fail(err, RV_MEMORY, "out of memory");
     set_texts(t, rows, room);
@@ -198,25 +204,32 @@ static rv_status project_texts(rv__transformer *t, const rv__condition *rows, rv
     return status;
 }
 
-/* ---- the network -------------------------------------------------------------------------------------------- */
+/* ---- the network ---- */
 
 static struct ggml_tensor *apply(rv__graph *g, rv__layer l, struct ggml_tensor *x)
 {
     return rv__linear(g, l.weight, l.bias, x);
 }
 
-static struct ggml_tensor *two_layers(rv__graph *g, rv__layer first, rv__layer second, struct ggml_tensor *x)
+static struct ggml_tensor *two_layers(rv__graph *g, rv__layer first, rv__layer second,
+                                      struct ggml_tensor *x)
 {
     return apply(g, second, rv__activate(g, apply(g, first, x), RV__SILU));
 }
 
 /* Query or key of both streams, ready for attention. */
 static struct ggml_tensor *turned(rv__transformer *t, struct ggml_tensor *a, struct ggml_tensor *b,
-                                  struct ggml_tensor *norm_a, struct ggml_tensor *norm_b, bool is_key)
+                                  struct ggml_tensor *norm_a, struct ggml_tensor *norm_b,
+                                  bool is_key)
 {
-    return rv__join_tokens(t->graph, &(rv__join){.a = a, .b = b, .norm_a = norm_a, .norm_b = norm_b,
-                                                 .cosine = t->cosine, .sine = t->sine,
-                                                 .heads = (int)t->net.config.heads, .eps = QK_EPS,
+    return rv__join_tokens(t->graph, &(rv__join){.a = a,
+                                                 .b = b,
+                                                 .norm_a = norm_a,
+                                                 .norm_b = norm_b,
+                                                 .cosine = t->cosine,
+                                                 .sine = t->sine,
+                                                 .heads = (int)t->net.config.heads,
+                                                 .eps = QK_EPS,
                                                  .zero = is_key && t->pad ? t->tokens : -1});
 }
 
@@ -230,13 +243,16 @@ static struct ggml_tensor *attend(rv__transformer *t, struct ggml_tensor *q, str
 {
     const rv__transformer_config *c = &t->net.config;
 
-    return rv__attention(t->graph, q, k, v, t->mask, (int)c->heads, (int)c->heads, 1.0f / sqrtf((float)c->head));
+    return rv__attention(t->graph, q, k, v, t->mask, (int)c->heads, (int)c->heads,
+                         1.0f / sqrtf((float)c->head));
 }
 
-/* Chunks of a modulation: shift, scale and gate of attention, then of the feed-forward; text after image. */
+/* Chunks of a modulation: shift, scale and gate of attention, then of the feed-forward; text after
+ * image. */
 enum { ATTENTION = 0, MLP = 3, TEXT = 6, SHIFT = 0, SCALE = 1, GATE = 2 };
 
-static struct ggml_tensor *shifted(rv__graph *g, struct ggml_tensor *x, struct ggml_tensor *m, int chunk)
+static struct ggml_tensor *shifted(rv__graph *g, struct ggml_tensor *x, struct ggml_tensor *m,
+                                   int chunk)
 {
     return rv__modulate(g, x, m, chunk + SHIFT, chunk + SCALE, NORM_EPS);
 }
@@ -245,24 +261,27 @@ static struct ggml_tensor *mixed(rv__transformer *t, const rv__block *b, struct 
                                  struct ggml_tensor *m, const char *name)
 {
     struct ggml_tensor *y;
-    char                full[64];
+    char full[64];
 
     snprintf(full, sizeof full, "%s.moe", name);
     y = rv__mix_experts(t->graph, &b->experts, shifted(t->graph, x, m, MLP), full);
     return rv__gated_add(t->graph, x, rv__tap(t->graph, y, "%s", full), m, MLP + GATE);
 }
 
-static void double_block(rv__transformer *t, const rv__block *b, struct ggml_tensor *emb, const char *name,
-                         struct ggml_tensor **image, struct ggml_tensor **text)
+static void double_block(rv__transformer *t, const rv__block *b, struct ggml_tensor *emb,
+                         const char *name, struct ggml_tensor **image, struct ggml_tensor **text)
 {
-    rv__graph          *g = t->graph;
+    rv__graph *g = t->graph;
     struct ggml_tensor *m = rv__tap(g, apply(g, b->adaln, emb), "%s.adaln", name);
-    struct ggml_tensor *x = shifted(g, *image, m, ATTENTION), *y = shifted(g, *text, m, TEXT + ATTENTION);
+    struct ggml_tensor *x = shifted(g, *image, m, ATTENTION),
+                       *y = shifted(g, *text, m, TEXT + ATTENTION);
     struct ggml_tensor *q, *k, *v, *both;
-    int64_t             n = t->tokens + t->pad;
+    int64_t n = t->tokens + t->pad;
 
-    q = turned(t, apply(g, b->image.q, x), apply(g, b->text.q, y), b->image.q_norm, b->text.q_norm, false);
-    k = turned(t, apply(g, b->image.k, x), apply(g, b->text.k, y), b->image.k_norm, b->text.k_norm, true);
+    q = turned(t, apply(g, b->image.q, x), apply(g, b->text.q, y), b->image.q_norm, b->text.q_norm,
+               false);
+    k = turned(t, apply(g, b->image.k, x), apply(g, b->text.k, y), b->image.k_norm, b->text.k_norm,
+               true);
     v = joined(g, apply(g, b->image.v, x), apply(g, b->text.v, y));
     both = attend(t, q, k, v);
     x = apply(g, b->image.out, rv__tokens(g, both, 0, n));
@@ -278,10 +297,11 @@ static void double_block(rv__transformer *t, const rv__block *b, struct ggml_ten
     rv__tap(g, *text, "%s.txt", name);
 }
 
-static struct ggml_tensor *single_block(rv__transformer *t, const rv__block *b, struct ggml_tensor *emb,
-                                        const char *name, struct ggml_tensor *h)
+static struct ggml_tensor *single_block(rv__transformer *t, const rv__block *b,
+                                        struct ggml_tensor *emb, const char *name,
+                                        struct ggml_tensor *h)
 {
-    rv__graph          *g = t->graph;
+    rv__graph *g = t->graph;
     struct ggml_tensor *m = rv__tap(g, apply(g, b->adaln, emb), "%s.adaln", name);
     struct ggml_tensor *x = shifted(g, h, m, ATTENTION), *q, *k;
 
@@ -296,10 +316,10 @@ static struct ggml_tensor *single_block(rv__transformer *t, const rv__block *b, 
 static struct ggml_tensor *build_network(rv__transformer *t)
 {
     const rv__transformer_config *c = &t->net.config;
-    rv__graph                    *g = t->graph;
-    int64_t                       blocks = block_count(t), kept = t->tokens + t->pad + t->shape.t5 + t->shape.llama;
-    struct ggml_tensor           *time, *pooled, *emb, *image, *text, *m;
-    char                          name[32];
+    rv__graph *g = t->graph;
+    int64_t blocks = block_count(t), kept = t->tokens + t->pad + t->shape.t5 + t->shape.llama;
+    struct ggml_tensor *time, *pooled, *emb, *image, *text, *m;
+    char name[32];
 
     time = rv__tap(g, two_layers(g, t->net.time1, t->net.time2, t->time), "t_embed");
     pooled = rv__tap(g, two_layers(g, t->net.pooled1, t->net.pooled2, t->pooled), "p_embed");
@@ -324,13 +344,13 @@ static struct ggml_tensor *build_network(rv__transformer *t)
     return rv__tap(g, image, "final");
 }
 
-/* ---- constants of a size ------------------------------------------------------------------------------------ */
+/* ---- constants of a size ---- */
 
 /* Angles in double: token positions are (0, row, column), text and padding (0, 0, 0). */
 static void angle_tables(const rv__transformer *t, float *cosine, float *sine)
 {
     const rv__transformer_config *c = &t->net.config;
-    int64_t                       pairs = c->head / 2, all = t->cosine->ne[1];
+    int64_t pairs = c->head / 2, all = t->cosine->ne[1];
 
     for (int64_t r = 0; r < all; r++) {
         int64_t position[3] = {0, 0, 0}, p = 0;
@@ -349,8 +369,8 @@ static void angle_tables(const rv__transformer *t, float *cosine, float *sine)
     }
 }
 
-/* In the reference a non-square picture is padded with zero tokens that take part in attention with score 0 and all
- * stay equal, so one of them with weight e^ln(count) stands for all. */
+/* In the reference a non-square picture is padded with zero tokens that take part in attention with
+ * score 0 and all stay equal, so one of them with weight e^ln(count) stands for all. */
 static rv_status set_constants(rv__transformer *t, rv_error *err)
 {
     size_t bytes = ggml_nbytes(t->cosine);
@@ -373,11 +393,12 @@ static rv_status set_constants(rv__transformer *t, rv_error *err)
 static void make_inputs(rv__transformer *t)
 {
     const rv__transformer_config *c = &t->net.config;
-    const shape                  *s = &t->shape;
-    rv__graph                    *g = t->graph;
-    int64_t                       image = t->tokens + t->pad, all = image + s->t5 + 2 * s->llama;
+    const shape *s = &t->shape;
+    rv__graph *g = t->graph;
+    int64_t image = t->tokens + t->pad, all = image + s->t5 + 2 * s->llama;
 
-    t->patches = rv__graph_input(g, GGML_TYPE_F32, c->patch * c->patch * c->channels, image, s->batch, 1);
+    t->patches =
+        rv__graph_input(g, GGML_TYPE_F32, c->patch * c->patch * c->channels, image, s->batch, 1);
     t->time = rv__graph_input(g, GGML_TYPE_F32, TIME_FEATURES, s->batch, 1, 1);
     t->pooled = rv__graph_input(g, GGML_TYPE_F32, c->pooled_channels, s->batch, 1, 1);
     t->cosine = rv__graph_input(g, GGML_TYPE_F32, c->head / 2, all, 1, 1);
@@ -395,14 +416,16 @@ static void make_inputs(rv__transformer *t)
 static double count_flops(const rv__transformer *t)
 {
     const rv__transformer_config *c = &t->net.config;
-    double n = (double)(t->tokens + t->pad), text = (double)(t->shape.t5 + 2 * t->shape.llama), d = (double)c->width;
+    double n = (double)(t->tokens + t->pad), text = (double)(t->shape.t5 + 2 * t->shape.llama),
+           d = (double)c->width;
     double sum = 0;
 
     for (int64_t i = 0; i < block_count(t); i++) {
-        const rv__block   *b = &t->net.blocks[i];
+        const rv__block *b = &t->net.blocks[i];
         const rv__experts *e = &b->experts;
-        double moe = 3 * d * ((double)e->shared_w1->ne[1] + (double)c->chosen * (double)e->w1[0]->ne[1]);
-        bool   is_double = i < c->double_blocks;
+        double moe =
+            3 * d * ((double)e->shared_w1->ne[1] + (double)c->chosen * (double)e->w1[0]->ne[1]);
+        bool is_double = i < c->double_blocks;
 
         sum += 4 * d * d * (n + text) + 2 * d * (n + text) * (n + text);
         sum += is_double ? moe * n + 3 * d * (double)b->text_w1->ne[1] * text : moe * (n + text);
@@ -414,7 +437,7 @@ static double count_flops(const rv__transformer *t)
 static rv_status build_graph(rv__transformer *t, rv_error *err)
 {
     enum { EACH_BLOCK = 220, OTHERS = 200 }; /* tensors, arguments counted as rv__graph_room does */
-    int64_t   square = t->shape.width == t->shape.height;
+    int64_t square = t->shape.width == t->shape.height;
     rv_status status;
 
     t->tokens = t->shape.width * t->shape.height;
@@ -437,35 +460,37 @@ static rv_status build_graph(rv__transformer *t, rv_error *err)
     return status;
 }
 
-static rv_status check_rows(const rv__transformer *t, const rv__condition *rows, int batch, rv_error *err)
+static rv_status check_rows(const rv__transformer *t, const rv__condition *rows, int batch,
+                            rv_error *err)
 {
     if (batch < 1 || batch > 8)
         return rv__fail(err, RV_MISUSE, "a batch has 1 to 8 rows");
     for (int b = 0; b < batch; b++) {
-        if (rows[b].t5_tokens < 1 || rows[b].llama_tokens < 1 || rows[b].t5_tokens > RV__MAX_TOKENS ||
-            rows[b].llama_tokens > RV__MAX_TOKENS || rows[b].t5_tokens != rows[0].t5_tokens ||
-            rows[b].llama_tokens != rows[0].llama_tokens)
+        if (rows[b].t5_tokens < 1 || rows[b].llama_tokens < 1 ||
+            rows[b].t5_tokens > RV__MAX_TOKENS || rows[b].llama_tokens > RV__MAX_TOKENS ||
+            rows[b].t5_tokens != rows[0].t5_tokens || rows[b].llama_tokens != rows[0].llama_tokens)
             return rv__fail(err, RV_MISUSE, "the texts of a batch need equal token counts");
         if (rows[b].llama_layers < t->net.config.llama_count)
-            return rv__fail(err, RV_FORMAT, "llama_layers names layer %lld, text_encoder_4 has %lld",
-                            (long long)t->net.config.llama_count - 1, (long long)rows[b].llama_layers);
+            return rv__fail(
+                err, RV_FORMAT, "llama_layers names layer %lld, text_encoder_4 has %lld",
+                (long long)t->net.config.llama_count - 1, (long long)rows[b].llama_layers);
     }
     return RV_OK;
 }
 
-rv_status rv__transformer_prepare(rv__transformer *t, int64_t width, int64_t height, const rv__condition *rows,
-                                  int batch, rv_error *err)
+rv_status rv__transformer_prepare(rv__transformer *t, int64_t width, int64_t height,
+                                  const rv__condition *rows, int batch, rv_error *err)
 {
-    int64_t   patch = t->net.config.patch;
+    int64_t patch = t->net.config.patch;
     rv_status status = check_rows(t, rows, batch, err);
-    shape     want;
+    shape want;
 
     if (status != RV_OK)
         return status;
     if (width < patch || height < patch || width % patch || height % patch ||
         width / patch > RV__MAX_TOKENS / (height / patch))
-        return rv__fail(err, RV_VALIDATION, "latents of %lld x %lld cannot be cut into patches", (long long)width,
-                        (long long)height);
+        return rv__fail(err, RV_VALIDATION, "latents of %lld x %lld cannot be cut into patches",
+                        (long long)width, (long long)height);
     want = (shape){width / patch, height / patch, rows[0].t5_tokens, rows[0].llama_tokens, batch};
     if (!t->graph || memcmp(&want, &t->shape, sizeof want) != 0) {
         rv__transformer_release(t);
@@ -479,9 +504,10 @@ rv_status rv__transformer_prepare(rv__transformer *t, int64_t width, int64_t hei
     return project_texts(t, rows, err);
 }
 
-/* ---- running ------------------------------------------------------------------------------------------------ */
+/* ---- running ---- */
 
-/* A token holds a patch row by row, each pixel with all its channels.  into: latents to tokens, else back. */
+/* A token holds a patch row by row, each pixel with all its channels.  into: latents to tokens,
+ * else back. */
 static void move_patches(const rv__transformer *t, float *tokens, const float *latents, float *out)
 {
     const rv__transformer_config *c = &t->net.config;
@@ -492,8 +518,9 @@ static void move_patches(const rv__transformer *t, float *tokens, const float *l
         for (int64_t ch = 0; ch < c->channels; ch++)
             for (int64_t y = 0; y < h; y++)
                 for (int64_t x = 0; x < w; x++) {
-                    int64_t token = y / p * t->shape.width + x / p, inner = (y % p * p + x % p) * c->channels + ch;
-                    float  *at = tokens + (b * rows + token) * row + inner;
+                    int64_t token = y / p * t->shape.width + x / p,
+                            inner = (y % p * p + x % p) * c->channels + ch;
+                    float *at = tokens + (b * rows + token) * row + inner;
                     int64_t pixel = ((b * c->channels + ch) * h + y) * w + x;
 
                     if (out)
@@ -503,7 +530,8 @@ static void move_patches(const rv__transformer *t, float *tokens, const float *l
                 }
 }
 
-/* Cosines, then sines; every operation rounded to float32 as the reference does, for t * frequency reaches 1000. */
+/* Cosines, then sines; every operation rounded to float32 as the reference does, for t * frequency
+ * reaches 1000. */
 static void time_features(float t, float *out)
 {
     const int half = TIME_FEATURES / 2;
@@ -517,10 +545,10 @@ static void time_features(float t, float *out)
     }
 }
 
-rv_status rv__transformer_run(rv__transformer *t, const float *latents, const float *timesteps, float *out,
-                              rv__cancel_fn *cancelled, void *user, rv_error *err)
+rv_status rv__transformer_run(rv__transformer *t, const float *latents, const float *timesteps,
+                              float *out, rv__cancel_fn *cancelled, void *user, rv_error *err)
 {
-    float     times[8 * TIME_FEATURES], *tokens;
+    float times[8 * TIME_FEATURES], *tokens;
     rv_status status;
 
     if (!t->graph || t->shape.batch < 1)

@@ -1,6 +1,6 @@
-/* The HiDream-I1 transformer: latents, a noise level and text states in, the predicted direction out.
- * Follows diffusers' HiDreamImageTransformer2DModel, whose names and tensor order the weights have.
- * Must not trust the configuration or the shapes of the weights. */
+/* The HiDream-I1 transformer: latents, a noise level and text states in, the predicted direction
+ * out. Follows diffusers' HiDreamImageTransformer2DModel, whose names and tensor order the weights
+ * have. Must not trust the configuration or the shapes of the weights. */
 #ifndef RV_TRANSFORMER_H
 #define RV_TRANSFORMER_H
 
@@ -10,56 +10,59 @@ enum { RV__MAX_BLOCKS = 512, RV__MAX_EXPERTS = 64, RV__MAX_TOKENS = 1 << 20 };
 
 /* transformer/config.json, checked. */
 typedef struct rv__transformer_config {
-    int64_t patch;          /* side of a patch in latent pixels                         */
-    int64_t channels;       /* of the latents, in and out                               */
+    int64_t patch;    /* side of a patch in latent pixels */
+    int64_t channels; /* of the latents, in and out */
     int64_t double_blocks, single_blocks;
-    int64_t heads, head;    /* head: channels of one                                    */
+    int64_t heads, head; /* head: channels of one */
     int64_t t5_channels, llama_channels, pooled_channels;
     int64_t experts, chosen;
-    int64_t axes[3];        /* channels of a head turned by (0, row, column)            */
-    int64_t max_tokens;     /* non-square pictures behave as if padded to this many     */
-    int32_t llama_layers[RV__MAX_BLOCKS]; /* which layer each block reads               */
-    int64_t width;          /* heads * head                                             */
-    int64_t llama_count;    /* layers a condition must bring: highest of the above + 1  */
+    int64_t axes[3];                      /* channels of a head turned by (0, row, column) */
+    int64_t max_tokens;                   /* non-square pictures behave as if padded to this many */
+    int32_t llama_layers[RV__MAX_BLOCKS]; /* which layer each block reads */
+    int64_t width;                        /* heads * head */
+    int64_t llama_count; /* layers a condition must bring: highest of the above + 1 */
 } rv__transformer_config;
 
 /* RV_FORMAT names the member that cannot be. */
 rv_status rv__transformer_parse(const rv__value *json, rv__transformer_config *out, rv_error *err);
 
-/* What a picture should be about: one row of the batch.  Rows of a batch have equal token counts. */
+/* What a picture should be about: one row of the batch.  Rows of a batch have equal token counts.
+ */
 typedef struct rv__condition {
-    const float *t5;     /* [t5_tokens][t5_channels]                     */
-    const float *llama;  /* [layers][llama_tokens][llama_channels]       */
-    const float *pooled; /* [pooled_channels]                            */
-    int64_t      t5_tokens, llama_tokens, llama_layers;
+    const float *t5;     /* [t5_tokens][t5_channels] */
+    const float *llama;  /* [layers][llama_tokens][llama_channels] */
+    const float *pooled; /* [pooled_channels] */
+    int64_t t5_tokens, llama_tokens, llama_layers;
 } rv__condition;
 
 typedef struct rv__transformer rv__transformer;
 
 /* Device and weights must outlive it.  out (rv__transformer_close). */
-rv_status rv__transformer_open(rv__device *d, const rv__weights *w, rv__transformer **out, rv_error *err);
-void      rv__transformer_close(rv__transformer *t);
+rv_status rv__transformer_open(rv__device *d, const rv__weights *w, rv__transformer **out,
+                               rv_error *err);
+void rv__transformer_close(rv__transformer *t);
 
 const rv__transformer_config *rv__transformer_about(const rv__transformer *t);
 
-/* Intermediate values of the following runs go to fn (parity tests); set before rv__transformer_prepare. */
+/* Intermediate values of the following runs go to fn (parity tests); set before
+ * rv__transformer_prepare. */
 void rv__transformer_taps(rv__transformer *t, rv__tap_fn *fn, void *user);
 
-/* Makes ready for latents of width x height and these conditions: builds the graph unless the last one had the same
- * sizes, and projects the texts, which no step changes.  Sizes are multiples of the patch side.
- * RV_VALIDATION (sizes), RV_FORMAT, RV_MEMORY, RV_CANCELLED. */
-rv_status rv__transformer_prepare(rv__transformer *t, int64_t width, int64_t height, const rv__condition *rows,
-                                  int batch, rv_error *err);
+/* Makes ready for latents of width x height and these conditions: builds the graph unless the last
+ * one had the same sizes, and projects the texts, which no step changes.  Sizes are multiples of
+ * the patch side. RV_VALIDATION (sizes), RV_FORMAT, RV_MEMORY, RV_CANCELLED. */
+rv_status rv__transformer_prepare(rv__transformer *t, int64_t width, int64_t height,
+                                  const rv__condition *rows, int batch, rv_error *err);
 
-/* One evaluation.  latents and out: [batch][channels][height][width]; timesteps: one per row, 0..1000.
- * The result points from noise to picture: samplers want its negative. */
-rv_status rv__transformer_run(rv__transformer *t, const float *latents, const float *timesteps, float *out,
-                              rv__cancel_fn *cancelled, void *user, rv_error *err);
+/* One evaluation.  latents and out: [batch][channels][height][width]; timesteps: one per row,
+ * 0..1000. The result points from noise to picture: samplers want its negative. */
+rv_status rv__transformer_run(rv__transformer *t, const float *latents, const float *timesteps,
+                              float *out, rv__cancel_fn *cancelled, void *user, rv_error *err);
 
 /* Gives the prepared graph's memory back; prepare again before running. */
 void rv__transformer_release(rv__transformer *t);
 
 size_t rv__transformer_bytes(const rv__transformer *t); /* activations of the prepared graph */
-double rv__transformer_flops(const rv__transformer *t); /* of one run of the prepared graph  */
+double rv__transformer_flops(const rv__transformer *t); /* of one run of the prepared graph */
 
 #endif

@@ -3,40 +3,41 @@
 
 #include "transformer.h"
 
-static bool read_int(const rv__value *json, const char *name, int64_t least, int64_t most, int64_t *out, rv_error *err)
+static bool read_int(const rv__value *json, const char *name, int64_t least, int64_t most,
+                     int64_t *out, rv_error *err)
 {
     const rv__value *v = rv__json_get(json, name);
-    int64_t          n;
+    int64_t n;
 
     if (rv__json_int(v, &n) && n >= least && n <= most) {
         *out = n;
         return true;
     }
-    rv__fail(err, RV_FORMAT, "transformer/config.json: %s must be an integer from %lld to %lld", name,
-             (long long)least, (long long)most);
+    rv__fail(err, RV_FORMAT, "transformer/config.json: %s must be an integer from %lld to %lld",
+             name, (long long)least, (long long)most);
     return false;
 }
 
-static bool read_list(const rv__value *json, const char *name, int64_t least, int64_t most, int64_t *out, size_t count,
-                      rv_error *err)
+static bool read_list(const rv__value *json, const char *name, int64_t least, int64_t most,
+                      int64_t *out, size_t count, rv_error *err)
 {
     const rv__value *list = rv__json_get(json, name), *v = rv__json_first(list);
-    size_t           n = rv__json_is_array(list) ? rv__json_size(list) : 0;
+    size_t n = rv__json_is_array(list) ? rv__json_size(list) : 0;
 
     for (size_t i = 0; n == count && i < count; i++, v = rv__json_next(v))
         if (!rv__json_int(v, &out[i]) || out[i] < least || out[i] > most)
             n = 0;
     if (n == count)
         return true;
-    rv__fail(err, RV_FORMAT, "transformer/config.json: %s must be %zu integers from %lld to %lld", name, count,
-             (long long)least, (long long)most);
+    rv__fail(err, RV_FORMAT, "transformer/config.json: %s must be %zu integers from %lld to %lld",
+             name, count, (long long)least, (long long)most);
     return false;
 }
 
 static bool read_llama_layers(const rv__value *json, rv__transformer_config *c, rv_error *err)
 {
     int64_t layers[RV__MAX_BLOCKS];
-    size_t  count = (size_t)(c->double_blocks + c->single_blocks);
+    size_t count = (size_t)(c->double_blocks + c->single_blocks);
 
     if (!read_list(json, "llama_layers", 0, 1023, layers, count, err))
         return false;
@@ -71,9 +72,12 @@ static bool read_axes(const rv__value *json, rv__transformer_config *c, rv_error
 {
     if (!read_list(json, "axes_dims_rope", 2, 1024, c->axes, 3, err))
         return false;
-    if (c->axes[0] + c->axes[1] + c->axes[2] == c->head && (c->axes[0] | c->axes[1] | c->axes[2]) % 2 == 0)
+    if (c->axes[0] + c->axes[1] + c->axes[2] == c->head &&
+        (c->axes[0] | c->axes[1] | c->axes[2]) % 2 == 0)
         return true;
-    rv__fail(err, RV_FORMAT, "transformer/config.json: axes_dims_rope must be even and add up to attention_head_dim");
+    rv__fail(
+        err, RV_FORMAT,
+        "transformer/config.json: axes_dims_rope must be even and add up to attention_head_dim");
     return false;
 }
 
@@ -87,13 +91,14 @@ static bool read_blocks(const rv__value *json, rv__transformer_config *c, rv_err
         return false;
     }
     return read_int(json, "num_routed_experts", 1, RV__MAX_EXPERTS, &c->experts, err) &&
-           read_int(json, "num_activated_experts", 1, c->experts, &c->chosen, err) && read_llama_layers(json, c, err);
+           read_int(json, "num_activated_experts", 1, c->experts, &c->chosen, err) &&
+           read_llama_layers(json, c, err);
 }
 
 static bool read_out_channels(const rv__value *json, const rv__transformer_config *c, rv_error *err)
 {
     const rv__value *v = rv__json_get(json, "out_channels");
-    int64_t          n = c->channels;
+    int64_t n = c->channels;
 
     if (!v || rv__json_is_null(v) || (rv__json_int(v, &n) && n == c->channels))
         return true;

@@ -16,7 +16,7 @@ static rv__layer layer(rv__params *p, int64_t out, int64_t in, const char *prefi
 
 static rv__stream stream(rv__params *p, int64_t d, const char *prefix, const char *suffix)
 {
-    char       name[32];
+    char name[32];
     rv__stream s;
 
     snprintf(name, sizeof name, "attn1.to_q%s", suffix);
@@ -33,8 +33,9 @@ static rv__stream stream(rv__params *p, int64_t d, const char *prefix, const cha
 }
 
 /* w1, w2, w3 of a SwiGLU; its inner width is whatever w1 says (hidden >= 0: must be this). */
-static int64_t swiglu(rv__params *p, int64_t d, int64_t hidden, const char *prefix, const char *name,
-                      struct ggml_tensor **w1, struct ggml_tensor **w2, struct ggml_tensor **w3)
+static int64_t swiglu(rv__params *p, int64_t d, int64_t hidden, const char *prefix,
+                      const char *name, struct ggml_tensor **w1, struct ggml_tensor **w2,
+                      struct ggml_tensor **w3)
 {
     *w1 = rv__param_matrix(p, hidden, d, "%s%s.w1.weight", prefix, name);
     if (*w1)
@@ -44,11 +45,11 @@ static int64_t swiglu(rv__params *p, int64_t d, int64_t hidden, const char *pref
     return hidden;
 }
 
-static void experts(rv__params *p, const rv__transformer_config *c, const char *prefix, struct ggml_tensor **room,
-                    rv__experts *e)
+static void experts(rv__params *p, const rv__transformer_config *c, const char *prefix,
+                    struct ggml_tensor **room, rv__experts *e)
 {
     int64_t hidden = -1;
-    char    name[48];
+    char name[48];
 
     e->count = (int)c->experts;
     e->chosen = (int)c->chosen;
@@ -56,7 +57,8 @@ static void experts(rv__params *p, const rv__transformer_config *c, const char *
     e->w2 = room + c->experts;
     e->w3 = room + 2 * c->experts;
     e->gate = rv__param_matrix(p, c->experts, c->width, "%sff_i.gate.weight", prefix);
-    swiglu(p, c->width, -1, prefix, "ff_i.shared_experts", &e->shared_w1, &e->shared_w2, &e->shared_w3);
+    swiglu(p, c->width, -1, prefix, "ff_i.shared_experts", &e->shared_w1, &e->shared_w2,
+           &e->shared_w3);
     for (int i = 0; i < e->count; i++) {
         snprintf(name, sizeof name, "ff_i.experts.%d", i);
         hidden = swiglu(p, c->width, hidden, prefix, name, &e->w1[i], &e->w2[i], &e->w3[i]);
@@ -66,10 +68,10 @@ static void experts(rv__params *p, const rv__transformer_config *c, const char *
 static void block(rv__transformer_net *net, int64_t i)
 {
     const rv__transformer_config *c = &net->config;
-    rv__params                   *p = net->params;
-    rv__block                    *b = &net->blocks[i];
-    bool                          is_double = i < c->double_blocks;
-    char                          prefix[64];
+    rv__params *p = net->params;
+    rv__block *b = &net->blocks[i];
+    bool is_double = i < c->double_blocks;
+    char prefix[64];
 
     snprintf(prefix, sizeof prefix, "%s_stream_blocks.%lld.block.", is_double ? "double" : "single",
              (long long)(is_double ? i : i - c->double_blocks));
@@ -85,8 +87,8 @@ static void block(rv__transformer_net *net, int64_t i)
 static void outer_layers(rv__transformer_net *net)
 {
     const rv__transformer_config *c = &net->config;
-    rv__params                   *p = net->params;
-    int64_t                       d = c->width, token = c->patch * c->patch * c->channels;
+    rv__params *p = net->params;
+    int64_t d = c->width, token = c->patch * c->patch * c->channels;
 
     net->patches = layer(p, d, token, "", "x_embedder.proj");
     net->time1 = layer(p, d, TIME_FEATURES, "t_embedder.timestep_embedder.", "linear_1");
@@ -100,7 +102,7 @@ static void outer_layers(rv__transformer_net *net)
 static rv_status read_config(rv__transformer_net *net, const rv__weights *w, rv_error *err)
 {
     rv__value *json;
-    rv_status  status = rv__weights_json(w, "transformer/config.json", &json, err);
+    rv_status status = rv__weights_json(w, "transformer/config.json", &json, err);
 
     if (status == RV_OK) {
         status = rv__transformer_parse(json, &net->config, err);
@@ -112,8 +114,8 @@ static rv_status read_config(rv__transformer_net *net, const rv__weights *w, rv_
 rv_status rv__transformer_net_open(rv__transformer_net *net, const rv__weights *w, rv_error *err)
 {
     const rv__transformer_config *c = &net->config;
-    rv_status                     status = read_config(net, w, err);
-    int64_t                       blocks = c->double_blocks + c->single_blocks;
+    rv_status status = read_config(net, w, err);
+    int64_t blocks = c->double_blocks + c->single_blocks;
 
     if (status == RV_OK)
         status = rv__params_open(w, "transformer", &net->params, err);
@@ -126,8 +128,9 @@ rv_status rv__transformer_net_open(rv__transformer_net *net, const rv__weights *
         return rv__fail(err, RV_MEMORY, "out of memory");
     outer_layers(net);
     for (int64_t i = 0; i <= blocks; i++)
-        net->captions[i] = rv__param_matrix(net->params, c->width, i < blocks ? c->llama_channels : c->t5_channels,
-                                            "caption_projection.%lld.linear.weight", (long long)i);
+        net->captions[i] =
+            rv__param_matrix(net->params, c->width, i < blocks ? c->llama_channels : c->t5_channels,
+                             "caption_projection.%lld.linear.weight", (long long)i);
     for (int64_t i = 0; i < blocks; i++)
         block(net, i);
     return rv__params_check(net->params, err);

@@ -11,14 +11,14 @@
 #define NORM_EPS 1e-6f
 
 struct rv__vae {
-    rv__device    *device;
-    rv__params    *params;
+    rv__device *device;
+    rv__params *params;
     rv__vae_config config;
-    rv__tap_fn    *tap;
-    void          *tap_user;
+    rv__tap_fn *tap;
+    void *tap_user;
 };
 
-/* ---- configuration ------------------------------------------------------------------------------------------ */
+/* ---- configuration ---- */
 
 static rv_status bad(rv_error *err, const char *what)
 {
@@ -28,7 +28,7 @@ static rv_status bad(rv_error *err, const char *what)
 static rv_status read_widths(const rv__value *json, rv__vae_config *c, rv_error *err)
 {
     const rv__value *list = rv__json_get(json, "block_out_channels"), *v = rv__json_first(list);
-    size_t           n = rv__json_is_array(list) ? rv__json_size(list) : 0;
+    size_t n = rv__json_is_array(list) ? rv__json_size(list) : 0;
 
     if (n < 1 || n > RV__VAE_STAGES)
         return bad(err, "block_out_channels must have 1 to 8 entries");
@@ -50,7 +50,8 @@ rv_status rv__vae_parse(const rv__value *json, rv__vae_config *out, rv_error *er
     out->groups = rv__json_get_int(json, "norm_num_groups", 32);
     out->mid_attention = rv__json_get_bool(json, "mid_block_add_attention", true);
     out->scaling = rv__json_get_number(json, "scaling_factor", 0.18215);
-    out->shift = rv__json_get(json, "shift_factor") ? rv__json_get_number(json, "shift_factor", 0) : 0;
+    out->shift =
+        rv__json_get(json, "shift_factor") ? rv__json_get_number(json, "shift_factor", 0) : 0;
     if (out->channels != 3 || rv__json_get_int(json, "in_channels", 3) != 3)
         return bad(err, "in_channels and out_channels must be 3");
     if (out->latent_channels < 1 || out->latent_channels > 1024)
@@ -68,9 +69,9 @@ rv_status rv__vae_parse(const rv__value *json, rv__vae_config *out, rv_error *er
 
 rv_status rv__vae_open(rv__device *d, const rv__weights *w, rv__vae **out, rv_error *err)
 {
-    rv__vae   *v = rv__calloc(1, sizeof *v);
+    rv__vae *v = rv__calloc(1, sizeof *v);
     rv__value *json = NULL;
-    rv_status  status;
+    rv_status status;
 
     *out = NULL;
     if (!v)
@@ -109,17 +110,17 @@ void rv__vae_taps(rv__vae *v, rv__tap_fn *fn, void *user)
     v->tap_user = user;
 }
 
-/* ---- blocks ------------------------------------------------------------------------------------------------- */
+/* ---- blocks ---- */
 
 /* A graph under construction: tensors are looked up where they are used. */
 typedef struct work {
-    rv__vae    *vae;
-    rv__graph  *graph;
+    rv__vae *vae;
+    rv__graph *graph;
     const char *part; /* "encoder" or "decoder" */
 } work;
 
-static struct ggml_tensor *convolve(work *w, struct ggml_tensor *x, int64_t out, int kernel, rv__conv how,
-                                    const char *name)
+static struct ggml_tensor *convolve(work *w, struct ggml_tensor *x, int64_t out, int kernel,
+                                    rv__conv how, const char *name)
 {
     int64_t shape[4] = {out, x ? x->ne[2] : -1, kernel, kernel};
 
@@ -136,14 +137,14 @@ static struct ggml_tensor *norm(work *w, struct ggml_tensor *x, bool with_silu, 
     int64_t n = x ? x->ne[2] : -1;
 
     return rv__group_norm(w->graph, x, rv__param_vector(w->vae->params, n, "%s.weight", name),
-                          rv__param_vector(w->vae->params, n, "%s.bias", name), w->vae->config.groups, NORM_EPS,
-                          with_silu);
+                          rv__param_vector(w->vae->params, n, "%s.bias", name),
+                          w->vae->config.groups, NORM_EPS, with_silu);
 }
 
 static struct ggml_tensor *resnet(work *w, struct ggml_tensor *x, int64_t out, const char *prefix)
 {
     struct ggml_tensor *h, *skip = x;
-    char                name[192];
+    char name[192];
 
     if (!x)
         return NULL;
@@ -162,10 +163,11 @@ static struct ggml_tensor *resnet(work *w, struct ggml_tensor *x, int64_t out, c
     return rv__add(w->graph, h, skip);
 }
 
-static struct ggml_tensor *project(work *w, struct ggml_tensor *x, const char *prefix, const char *name)
+static struct ggml_tensor *project(work *w, struct ggml_tensor *x, const char *prefix,
+                                   const char *name)
 {
     rv__params *p = w->vae->params;
-    int64_t     n = x ? x->ne[0] : -1;
+    int64_t n = x ? x->ne[0] : -1;
 
     return rv__linear(w->graph, rv__param_matrix(p, n, n, "%s.%s.weight", prefix, name),
                       rv__param_vector(p, n, "%s.%s.bias", prefix, name), x);
@@ -185,8 +187,8 @@ static struct ggml_tensor *transposed(work *w, struct ggml_tensor *x, int64_t a,
 static struct ggml_tensor *attention(work *w, struct ggml_tensor *x, const char *prefix)
 {
     struct ggml_tensor *tokens, *y;
-    int64_t             pixels, n;
-    char                name[192];
+    int64_t pixels, n;
+    char name[192];
 
     if (!x)
         return NULL;
@@ -194,8 +196,9 @@ static struct ggml_tensor *attention(work *w, struct ggml_tensor *x, const char 
     n = x->ne[2];
     snprintf(name, sizeof name, "%.160s.group_norm", prefix);
     tokens = transposed(w, norm(w, x, false, name), pixels, n);
-    y = rv__attention(w->graph, project(w, tokens, prefix, "to_q"), project(w, tokens, prefix, "to_k"),
-                      project(w, tokens, prefix, "to_v"), NULL, 1, 1, 1.0f / sqrtf((float)n));
+    y = rv__attention(w->graph, project(w, tokens, prefix, "to_q"),
+                      project(w, tokens, prefix, "to_k"), project(w, tokens, prefix, "to_v"), NULL,
+                      1, 1, 1.0f / sqrtf((float)n));
     y = transposed(w, project(w, y, prefix, "to_out.0"), n, pixels);
     if (!y || !rv__graph_room(w->graph, 1))
         return NULL;
@@ -206,7 +209,7 @@ static struct ggml_tensor *attention(work *w, struct ggml_tensor *x, const char 
 static struct ggml_tensor *middle(work *w, struct ggml_tensor *x)
 {
     int64_t n = x ? x->ne[2] : -1;
-    char    name[192];
+    char name[192];
 
     snprintf(name, sizeof name, "%s.mid_block.resnets.0", w->part);
     x = rv__tap(w->graph, resnet(w, x, n, name), "mid.resnet0");
@@ -220,7 +223,7 @@ static struct ggml_tensor *middle(work *w, struct ggml_tensor *x)
 static struct ggml_tensor *decoder(work *w, struct ggml_tensor *x)
 {
     const rv__vae_config *c = &w->vae->config;
-    char                  name[192];
+    char name[192];
 
     if (rv__params_has(w->vae->params, "post_quant_conv.weight"))
         x = convolve(w, x, c->latent_channels, 1, no_border, "post_quant_conv");
@@ -230,31 +233,36 @@ static struct ggml_tensor *decoder(work *w, struct ggml_tensor *x)
         int64_t out = c->widths[c->stages - 1 - i];
 
         for (int64_t j = 0; j <= c->layers; j++) {
-            snprintf(name, sizeof name, "decoder.up_blocks.%lld.resnets.%lld", (long long)i, (long long)j);
+            snprintf(name, sizeof name, "decoder.up_blocks.%lld.resnets.%lld", (long long)i,
+                     (long long)j);
             x = resnet(w, x, out, name);
         }
         if (i < c->stages - 1) {
             snprintf(name, sizeof name, "decoder.up_blocks.%lld.upsamplers.0.conv", (long long)i);
-            x = convolve(w, x, out, 3, (rv__conv){.stride = 1, .before = 1, .after = 1, .doubled = true}, name);
+            x = convolve(w, x, out, 3,
+                         (rv__conv){.stride = 1, .before = 1, .after = 1, .doubled = true}, name);
         }
         rv__tap(w->graph, x, "up.%lld", (long long)i);
     }
-    return convolve(w, norm(w, x, true, "decoder.conv_norm_out"), c->channels, 3, same_size, "decoder.conv_out");
+    return convolve(w, norm(w, x, true, "decoder.conv_norm_out"), c->channels, 3, same_size,
+                    "decoder.conv_out");
 }
 
 static struct ggml_tensor *encoder(work *w, struct ggml_tensor *x)
 {
     const rv__vae_config *c = &w->vae->config;
-    char                  name[192];
+    char name[192];
 
     x = rv__tap(w->graph, convolve(w, x, c->widths[0], 3, same_size, "encoder.conv_in"), "conv_in");
     for (int64_t i = 0; i < c->stages; i++) {
         for (int64_t j = 0; j < c->layers; j++) {
-            snprintf(name, sizeof name, "encoder.down_blocks.%lld.resnets.%lld", (long long)i, (long long)j);
+            snprintf(name, sizeof name, "encoder.down_blocks.%lld.resnets.%lld", (long long)i,
+                     (long long)j);
             x = resnet(w, x, c->widths[i], name);
         }
         if (i < c->stages - 1) {
-            snprintf(name, sizeof name, "encoder.down_blocks.%lld.downsamplers.0.conv", (long long)i);
+            snprintf(name, sizeof name, "encoder.down_blocks.%lld.downsamplers.0.conv",
+                     (long long)i);
             x = convolve(w, x, c->widths[i], 3, (rv__conv){.stride = 2, .after = 1}, name);
         }
         rv__tap(w->graph, x, "down.%lld", (long long)i);
@@ -266,23 +274,25 @@ static struct ggml_tensor *encoder(work *w, struct ggml_tensor *x)
     return x;
 }
 
-/* ---- running ------------------------------------------------------------------------------------------------ */
+/* ---- running ---- */
 
-/* Builds, runs and drops one graph; activations of a large picture take gigabytes and are not kept. */
-static rv_status run(rv__vae *v, bool decode, const float *in, int64_t width, int64_t height, float *out,
-                     rv__cancel_fn *cancelled, void *user, rv_error *err)
+/* Builds, runs and drops one graph; activations of a large picture take gigabytes and are not kept.
+ */
+static rv_status run(rv__vae *v, bool decode, const float *in, int64_t width, int64_t height,
+                     float *out, rv__cancel_fn *cancelled, void *user, rv_error *err)
 {
     const rv__vae_config *c = &v->config;
-    size_t                nodes = (size_t)(c->stages * (c->layers + 1) * 32 + 200);
-    work                  w = {.vae = v, .part = decode ? "decoder" : "encoder"};
-    struct ggml_tensor   *x, *y;
-    rv_status             status;
+    size_t nodes = (size_t)(c->stages * (c->layers + 1) * 32 + 200);
+    work w = {.vae = v, .part = decode ? "decoder" : "encoder"};
+    struct ggml_tensor *x, *y;
+    rv_status status;
 
     w.graph = rv__graph_new(v->device, nodes);
     if (!w.graph)
         return rv__fail(err, RV_MEMORY, "out of memory");
     rv__graph_taps(w.graph, v->tap, v->tap_user);
-    x = rv__graph_input(w.graph, GGML_TYPE_F32, width, height, decode ? c->latent_channels : c->channels, 1);
+    x = rv__graph_input(w.graph, GGML_TYPE_F32, width, height,
+                        decode ? c->latent_channels : c->channels, 1);
     y = decode ? decoder(&w, x) : encoder(&w, x);
     rv__graph_output(w.graph, y);
     status = rv__params_check(v->params, err);
@@ -300,28 +310,31 @@ static rv_status run(rv__vae *v, bool decode, const float *in, int64_t width, in
     return status;
 }
 
-rv_status rv__vae_decode(rv__vae *v, const float *latents, int64_t width, int64_t height, float *out,
-                         rv__cancel_fn *cancelled, void *user, rv_error *err)
+rv_status rv__vae_decode(rv__vae *v, const float *latents, int64_t width, int64_t height,
+                         float *out, rv__cancel_fn *cancelled, void *user, rv_error *err)
 {
     int64_t most = RV__VAE_MAX_SIDE / v->config.factor;
 
     if (width < 1 || height < 1 || width > most || height > most)
-        return rv__fail(err, RV_VALIDATION, "latents must have sides from 1 to %lld", (long long)most);
+        return rv__fail(err, RV_VALIDATION, "latents must have sides from 1 to %lld",
+                        (long long)most);
     return run(v, true, latents, width, height, out, cancelled, user, err);
 }
 
-rv_status rv__vae_encode(rv__vae *v, const float *picture, int64_t width, int64_t height, float *moments,
-                         rv__cancel_fn *cancelled, void *user, rv_error *err)
+rv_status rv__vae_encode(rv__vae *v, const float *picture, int64_t width, int64_t height,
+                         float *moments, rv__cancel_fn *cancelled, void *user, rv_error *err)
 {
     int64_t f = v->config.factor;
 
-    if (width < f || height < f || width % f || height % f || width > RV__VAE_MAX_SIDE || height > RV__VAE_MAX_SIDE)
-        return rv__fail(err, RV_VALIDATION, "the picture's sides must be multiples of %lld up to %d", (long long)f,
+    if (width < f || height < f || width % f || height % f || width > RV__VAE_MAX_SIDE ||
+        height > RV__VAE_MAX_SIDE)
+        return rv__fail(err, RV_VALIDATION,
+                        "the picture's sides must be multiples of %lld up to %d", (long long)f,
                         RV__VAE_MAX_SIDE);
     return run(v, false, picture, width, height, moments, cancelled, user, err);
 }
 
-/* ---- conversions -------------------------------------------------------------------------------------------- */
+/* ---- conversions ---- */
 
 void rv__vae_sample(const float *moments, const float *noise, size_t n, float *out)
 {
@@ -343,7 +356,8 @@ void rv__vae_scale(const rv__vae_config *c, const float *latents, size_t n, floa
         out[i] = (latents[i] - (float)c->shift) * (float)c->scaling;
 }
 
-void rv__vae_bytes(const float *planes, int64_t width, int64_t height, int64_t channels, uint8_t *out)
+void rv__vae_bytes(const float *planes, int64_t width, int64_t height, int64_t channels,
+                   uint8_t *out)
 {
     int64_t pixels = width * height;
 
@@ -352,8 +366,8 @@ void rv__vae_bytes(const float *planes, int64_t width, int64_t height, int64_t c
             float v = planes[c * pixels + i] / 2.0f + 0.5f;
 
             v = v > 0.0f ? (v < 1.0f ? v : 1.0f) : 0.0f;
-            /* nearbyint would follow the process's rounding mode; adding 2^23 rounds half to even in the default
-             * mode, which libraries must not change. */
+            /* nearbyint would follow the process's rounding mode; adding 2^23 rounds half to even
+             * in the default mode, which libraries must not change. */
             v = v * 255.0f + 8388608.0f;
             out[i * channels + c] = (uint8_t)(v - 8388608.0f);
         }

@@ -1,5 +1,6 @@
-/* Elementary functions that compilers turn into vector code: no branches, no tables, no library calls.
- * Errors are a few units in the last place; results do not depend on the instruction set (no fused operations). */
+/* Elementary functions that compilers turn into vector code: no branches, no tables, no library
+ * calls. Errors are a few units in the last place; results do not depend on the instruction set (no
+ * fused operations). */
 #ifndef RV_VECTOR_MATH_H
 #define RV_VECTOR_MATH_H
 
@@ -14,13 +15,13 @@
 #define RV__VECTOR
 #endif
 
-/* e^x by 2^n * e^r with |r| <= ln(2)/2 and a degree-6 polynomial (coefficients: Cephes expf, S. Moshier).
- * Clamped to the range of normal numbers; NaN stays NaN. */
+/* e^x by 2^n * e^r with |r| <= ln(2)/2 and a degree-6 polynomial (coefficients: Cephes expf, S.
+ * Moshier). Clamped to the range of normal numbers; NaN stays NaN. */
 static inline float rv__exp(float x)
 {
     const float round = 12582912.0f; /* 1.5 * 2^23: adding it leaves an integer in the low bits */
-    float       z, n, r, p, scale;
-    uint32_t    bits;
+    float z, n, r, p, scale;
+    uint32_t bits;
 
     x = x > 88.0f ? 88.0f : x;
     x = x < -87.0f ? -87.0f : x;
@@ -58,8 +59,11 @@ static inline float rv__tanh(float x)
     float e = rv__exp(2.0f * (a > 20.0f ? 20.0f : a));
     float large = 1.0f - 2.0f / (e + 1.0f);
     float s = x * x;
-    float small = a + a * s * (-0.333332819422f + s * (0.133314422036f + s * (-0.0537397155531f
-                  + s * (0.0206390887954f + s * -0.00570498872745f))));
+    float small =
+        a + a * s *
+                (-0.333332819422f +
+                 s * (0.133314422036f +
+                      s * (-0.0537397155531f + s * (0.0206390887954f + s * -0.00570498872745f))));
     float y = a < 0.625f ? small : large;
 
     return x < 0 ? -y : y;
@@ -68,7 +72,7 @@ static inline float rv__tanh(float x)
 /* Sum of n floats in sixteen lanes: the order is fixed, so every instruction set adds alike. */
 static inline float rv__sum(const float *x, int64_t n)
 {
-    float   lane[16] = {0}, sum = 0;
+    float lane[16] = {0}, sum = 0;
     int64_t i = 0;
 
     for (; i + 16 <= n; i += 16)
@@ -84,7 +88,7 @@ static inline float rv__sum(const float *x, int64_t n)
 /* Sum of (x - mean)^2. */
 static inline float rv__sum_squares(const float *x, int64_t n, float mean)
 {
-    float   lane[16] = {0}, sum = 0;
+    float lane[16] = {0}, sum = 0;
     int64_t i = 0;
 
     for (; i + 16 <= n; i += 16)

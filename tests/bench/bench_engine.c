@@ -1,6 +1,7 @@
-/* Seconds per transformer step, of the small model of tests/golden and of a middle-sized one with random weights
- * (305 million parameters in BF16, 1024 image tokens, 384 text tokens per block).  The peer is the machine's own
- * matrix rate: as many operations in plain OpenBLAS products, as it runs them by itself, would take that long. */
+/* Seconds per transformer step, of the small model of tests/golden and of a middle-sized one with
+ * random weights (305 million parameters in BF16, 1024 image tokens, 384 text tokens per block).
+ * The peer is the machine's own matrix rate: as many operations in plain OpenBLAS products, as it
+ * runs them by itself, would take that long. */
 #include <cblas.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,8 +16,10 @@
 enum { MID_TEXT = 128, MID_SIDE = 64 };
 
 static const char mid_config[] =
-    "{\"patch_size\":2,\"in_channels\":16,\"num_layers\":4,\"num_single_layers\":8,\"attention_head_dim\":128,"
-    "\"num_attention_heads\":5,\"caption_channels\":[4096,4096],\"text_emb_dim\":2048,\"num_routed_experts\":4,"
+    "{\"patch_size\":2,\"in_channels\":16,\"num_layers\":4,\"num_single_layers\":8,\"attention_"
+    "head_dim\":128,"
+    "\"num_attention_heads\":5,\"caption_channels\":[4096,4096],\"text_emb_dim\":2048,\"num_routed_"
+    "experts\":4,"
     "\"num_activated_experts\":2,\"axes_dims_rope\":[64,32,32],\"max_resolution\":[128,128],"
     "\"llama_layers\":[0,1,2,3,3,3,3,3,3,3,3,3]}";
 
@@ -40,7 +43,8 @@ static float noise(void)
 static double matrix_rate(int threads)
 {
     enum { M = 1408, N = 1792, K = 640 };
-    float *a = malloc(sizeof(float) * M * K), *b = malloc(sizeof(float) * N * K), *c = malloc(sizeof(float) * M * N);
+    float *a = malloc(sizeof(float) * M * K), *b = malloc(sizeof(float) * N * K),
+          *c = malloc(sizeof(float) * M * N);
     double best = 1e9;
 
     for (int i = 0; i < M * K; i++)
@@ -59,27 +63,28 @@ static double matrix_rate(int threads)
     return 2.0 * M * N * K / best;
 }
 
-/* ---- a model with random weights ---------------------------------------------------------------------------- */
+/* ---- a model with random weights ---- */
 
 typedef struct writer {
     rv__buf head;
-    FILE   *data;
-    size_t  at;
+    FILE *data;
+    size_t at;
 } writer;
 
 static void tensor(writer *w, const char *prefix, const char *name, int out, int in)
 {
     static uint16_t block[1 << 16];
-    size_t          n = (size_t)out * (size_t)(in ? in : 1);
+    size_t n = (size_t)out * (size_t)(in ? in : 1);
 
-    rv__buf_addf(&w->head, "%s\"%s%s\":{\"dtype\":\"BF16\",\"shape\":[", w->at ? "," : "", prefix, name);
+    rv__buf_addf(&w->head, "%s\"%s%s\":{\"dtype\":\"BF16\",\"shape\":[", w->at ? "," : "", prefix,
+                 name);
     rv__buf_addf(&w->head, in ? "%d,%d" : "%d", out, in);
     rv__buf_addf(&w->head, "],\"data_offsets\":[%zu,%zu]}", w->at, w->at + 2 * n);
     w->at += 2 * n;
     for (size_t done = 0; done < n; done += sizeof block / 2) {
         size_t count = n - done < sizeof block / 2 ? n - done : sizeof block / 2;
         for (size_t i = 0; i < count; i++) {
-            float    v = noise() * 0.05f;
+            float v = noise() * 0.05f;
             uint32_t bits;
             memcpy(&bits, &v, 4);
             block[i] = (uint16_t)(bits >> 16);
@@ -161,7 +166,7 @@ static void write_tensors(writer *w)
 
 static void put_text(const char *folder, const char *name, const char *text)
 {
-    char  path[512];
+    char path[512];
     FILE *f;
 
     snprintf(path, sizeof path, "%s/%s", folder, name);
@@ -174,7 +179,7 @@ static void put_text(const char *folder, const char *name, const char *text)
 static void make_model(const char *folder)
 {
     enum { HEAD = 1 << 20 };
-    char   path[512];
+    char path[512];
     writer w = {0};
 
     snprintf(path, sizeof path, "%s/transformer", folder);
@@ -199,9 +204,10 @@ static void make_model(const char *folder)
 
 static void remove_model(const char *folder)
 {
-    static const char *const files[] = {"transformer/config.json", "transformer/diffusion_pytorch_model.safetensors",
+    static const char *const files[] = {"transformer/config.json",
+                                        "transformer/diffusion_pytorch_model.safetensors",
                                         "model_index.json"};
-    char                     path[512];
+    char path[512];
 
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
         snprintf(path, sizeof path, "%s/%s", folder, files[i]);
@@ -212,18 +218,18 @@ static void remove_model(const char *folder)
     rmdir(folder);
 }
 
-/* ---- measuring ---------------------------------------------------------------------------------------------- */
+/* ---- measuring ---- */
 
 /* Best time of a few steps at side x side latents; -1 after telling what went wrong. */
 static double best_step(rv__transformer *t, int side, int text, int runs, rv_error *err)
 {
     const rv__transformer_config *c = rv__transformer_about(t);
-    size_t                        n = (size_t)(c->channels * side * side);
-    float                        *x = malloc(n * sizeof *x), *y = malloc(n * sizeof *y), time = 500;
-    float  *t5 = malloc(sizeof(float) * (size_t)(text * c->t5_channels));
-    float  *llama = malloc(sizeof(float) * (size_t)(c->llama_count * text * c->llama_channels));
-    float  *pooled = malloc(sizeof(float) * (size_t)c->pooled_channels);
-    double  best = 1e9;
+    size_t n = (size_t)(c->channels * side * side);
+    float *x = malloc(n * sizeof *x), *y = malloc(n * sizeof *y), time = 500;
+    float *t5 = malloc(sizeof(float) * (size_t)(text * c->t5_channels));
+    float *llama = malloc(sizeof(float) * (size_t)(c->llama_count * text * c->llama_channels));
+    float *pooled = malloc(sizeof(float) * (size_t)c->pooled_channels);
+    double best = 1e9;
     rv__condition row = {t5, llama, pooled, text, text, c->llama_count};
 
     for (size_t i = 0; i < n; i++)
@@ -249,19 +255,21 @@ static double best_step(rv__transformer *t, int side, int text, int runs, rv_err
 
 static int measure(const char *name, const char *folder, int side, int text, int runs)
 {
-    rv__device      *d = NULL;
-    rv__weights     *w = NULL;
+    rv__device *d = NULL;
+    rv__weights *w = NULL;
     rv__transformer *t = NULL;
-    rv_error         err = {0};
-    double           step = -1, peer;
-    int              threads = (int)sysconf(_SC_NPROCESSORS_ONLN);
+    rv_error err = {0};
+    double step = -1, peer;
+    int threads = (int)sysconf(_SC_NPROCESSORS_ONLN);
 
-    if (rv__device_open(threads, &d, &err) == RV_OK && rv__weights_open(folder, &w, &err) == RV_OK &&
+    if (rv__device_open(threads, &d, &err) == RV_OK &&
+        rv__weights_open(folder, &w, &err) == RV_OK &&
         rv__transformer_open(d, w, &t, &err) == RV_OK)
         step = best_step(t, side, text, runs, &err);
     if (step > 0) {
         peer = rv__transformer_flops(t) / matrix_rate(threads);
-        printf("bench %s: %.4f s/step | openblas sgemm %.4f s/step | ratio %.2f\n", name, step, peer, step / peer);
+        printf("bench %s: %.4f s/step | openblas sgemm %.4f s/step | ratio %.2f\n", name, step,
+               peer, step / peer);
     } else {
         printf("bench %s: failed: %s\n", name, err.message);
     }
@@ -273,9 +281,9 @@ static int measure(const char *name, const char *folder, int side, int text, int
 
 int main(void)
 {
-    char        folder[200];
+    char folder[200];
     const char *tmp = getenv("TMPDIR");
-    int         failed;
+    int failed;
 
     if (!getenv("OMP_WAIT_POLICY")) {
         setenv("OMP_WAIT_POLICY", "passive", 1);

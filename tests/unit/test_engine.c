@@ -1,5 +1,5 @@
-/* Words to pictures on the small model of tests/golden: sizes, repeatability, cancelling, and what the executor
- * refuses.  Numbers are compared with the reference elsewhere (the parity suite). */
+/* Words to pictures on the small model of tests/golden: sizes, repeatability, cancelling, and what
+ * the executor refuses.  Numbers are compared with the reference elsewhere (the parity suite). */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -18,8 +18,8 @@ enum { SIDE = 64, BYTES = SIDE * SIDE * 3 };
 static char model_path[512];
 
 typedef struct fixture {
-    rv__device   *device;
-    rv__weights  *weights;
+    rv__device *device;
+    rv__weights *weights;
     rv__pipeline *pipeline;
 } fixture;
 
@@ -41,15 +41,20 @@ static void close_fixture(fixture *f)
 
 static rv__picture_request simple(void)
 {
-    return (rv__picture_request){.prompt = "a red fox", .sequence = 16, .steps = 2, .width = SIDE, .height = SIDE,
+    return (rv__picture_request){.prompt = "a red fox",
+                                 .sequence = 16,
+                                 .steps = 2,
+                                 .width = SIDE,
+                                 .height = SIDE,
                                  .seed = 5};
 }
 
 static void sizes_follow_the_reference(void **state)
 {
-    static const int rows[][4] = {{1024, 1024, 1024, 1024}, {512, 512, 1024, 1024}, {1920, 1080, 1360, 768},
-                                  {333, 777, 656, 1552},    {16, 16, 1024, 1024},   {1023, 1025, 1008, 1024}};
-    int64_t          w, h;
+    static const int rows[][4] = {{1024, 1024, 1024, 1024}, {512, 512, 1024, 1024},
+                                  {1920, 1080, 1360, 768},  {333, 777, 656, 1552},
+                                  {16, 16, 1024, 1024},     {1023, 1025, 1008, 1024}};
+    int64_t w, h;
 
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         rv__pipeline_size(rows[i][0], rows[i][1], 1024 * 1024, 16, &w, &h);
@@ -60,10 +65,10 @@ static void sizes_follow_the_reference(void **state)
 
 static void pictures_do_not_depend_on_threads_or_history(void **state)
 {
-    static uint8_t      one[BYTES], other[BYTES];
+    static uint8_t one[BYTES], other[BYTES];
     rv__picture_request r = simple(), between = simple();
-    rv_error            err;
-    fixture             f;
+    rv_error err;
+    fixture f;
 
     r.guidance = 3;
     open_fixture(&f, 1);
@@ -86,11 +91,11 @@ static void pictures_do_not_depend_on_threads_or_history(void **state)
 /* Samplers that draw noise go on with the picture's own generator. */
 static void a_seed_tells_a_whole_lcm_picture(void **state)
 {
-    static uint8_t       one[BYTES], other[BYTES];
+    static uint8_t one[BYTES], other[BYTES];
     rv__scheduler_config lcm;
-    rv__picture_request  r = simple();
-    rv_error             err;
-    fixture              f;
+    rv__picture_request r = simple();
+    rv_error err;
+    fixture f;
 
     open_fixture(&f, 2);
     lcm = *rv__pipeline_scheduler(f.pipeline);
@@ -124,7 +129,7 @@ static bool on_cancelled(void *user)
 }
 
 typedef struct viewer {
-    int     previews, steps;
+    int previews, steps;
     uint8_t last[SIDE * SIDE / 4];
 } viewer;
 
@@ -148,16 +153,17 @@ static void on_viewer_step(void *user, int step, int steps, const float *latents
 /* Every second step and the last one; the picture is the same as without. */
 static void previews_change_nothing(void **state)
 {
-    static uint8_t      one[BYTES], other[BYTES];
+    static uint8_t one[BYTES], other[BYTES];
     rv__picture_request r = simple();
-    viewer              v = {0};
-    rv_error            err;
-    fixture             f;
+    viewer v = {0};
+    rv_error err;
+    fixture f;
 
     open_fixture(&f, 2);
     r.steps = 5;
     assert_int_equal(rv__pipeline_run(f.pipeline, &r, one, NULL, &err), RV_OK);
-    r.hooks = (rv__pipeline_hooks){.step = on_viewer_step, .preview = on_preview, .preview_every = 2, .user = &v};
+    r.hooks = (rv__pipeline_hooks){
+        .step = on_viewer_step, .preview = on_preview, .preview_every = 2, .user = &v};
     assert_int_equal(rv__pipeline_run(f.pipeline, &r, other, NULL, &err), RV_OK);
     assert_int_equal(v.steps, 5);
     assert_int_equal(v.previews, 3);
@@ -167,11 +173,11 @@ static void previews_change_nothing(void **state)
 
 static void cancelling_works_between_and_inside_steps(void **state)
 {
-    static uint8_t      bytes[BYTES];
+    static uint8_t bytes[BYTES];
     rv__picture_request r = simple();
-    stopper             s = {.stop_after_step = 2, .stop_after_asking = 1 << 30};
-    rv_error            err;
-    fixture             f;
+    stopper s = {.stop_after_step = 2, .stop_after_asking = 1 << 30};
+    rv_error err;
+    fixture f;
 
     open_fixture(&f, 2);
     r.steps = 4;
@@ -189,10 +195,10 @@ static void cancelling_works_between_and_inside_steps(void **state)
 
 static void impossible_requests_are_refused(void **state)
 {
-    static uint8_t      bytes[BYTES];
+    static uint8_t bytes[BYTES];
     rv__picture_request r;
-    rv_error            err;
-    fixture             f;
+    rv_error err;
+    fixture f;
 
     open_fixture(&f, 1);
     r = simple(), r.width = 60;
@@ -209,12 +215,12 @@ static void impossible_requests_are_refused(void **state)
     close_fixture(&f);
 }
 
-/* ---- the executor, through the public interface -------------------------------------------------------------- */
+/* ---- the executor, through the public interface ---- */
 
 /* The identifier that the folder's card got. */
 static void read_model_id(rv *r, char *out, size_t size)
 {
-    char       *json = rv_models_json(r);
+    char *json = rv_models_json(r);
     const char *at;
 
     assert_non_null(json);
@@ -226,17 +232,20 @@ static void read_model_id(rv *r, char *out, size_t size)
 }
 
 /* Runs one task with these extra members; its status, and the parameter blamed in *blamed. */
-static rv_status run_task(rv *r, const char *model, const char *members, char *blamed, size_t size, size_t *pictures)
+static rv_status run_task(rv *r, const char *model, const char *members, char *blamed, size_t size,
+                          size_t *pictures)
 {
-    char      body[1024];
+    char body[1024];
     rv_batch *b;
-    rv_job   *j = NULL;
+    rv_job *j = NULL;
     rv_status status = RV_VALIDATION;
 
-    snprintf(body, sizeof body,
-             "[{\"taskType\":\"imageInference\",\"taskUUID\":\"50836053-a0ee-4cf5-b9d6-ae7c5d140ada\","
-             "\"positivePrompt\":\"a red fox\",\"model\":\"%s\",\"width\":128,\"height\":128,\"steps\":1%s}]",
-             model, members);
+    snprintf(
+        body, sizeof body,
+        "[{\"taskType\":\"imageInference\",\"taskUUID\":\"50836053-a0ee-4cf5-b9d6-ae7c5d140ada\","
+        "\"positivePrompt\":\"a red "
+        "fox\",\"model\":\"%s\",\"width\":128,\"height\":128,\"steps\":1%s}]",
+        model, members);
     b = rv_batch_parse(r, body, strlen(body));
     assert_non_null(b);
     *blamed = '\0';
@@ -267,23 +276,26 @@ static void the_executor_ignores_nothing(void **state)
 {
     static const struct {
         const char *members;
-        rv_status   status;
+        rv_status status;
         const char *parameter;
-        size_t      pictures;
+        size_t pictures;
     } cases[] = {
         {"", RV_OK, "", 1},
-        {",\"seed\":7,\"numberResults\":2,\"CFGScale\":3,\"negativePrompt\":\"rain\"", RV_OK, "", 2},
+        {",\"seed\":7,\"numberResults\":2,\"CFGScale\":3,\"negativePrompt\":\"rain\"", RV_OK, "",
+         2},
         {",\"scheduler\":\"Euler\",\"acceleratorOptions\":{\"teaCache\":false}", RV_OK, "", 1},
-        {",\"acceleratorOptions\":{\"teaCache\":true}", RV_UNSUPPORTED, "acceleratorOptions.teaCache", 0},
-        {",\"acceleratorOptions\":{\"fbCache\":true}", RV_UNSUPPORTED, "acceleratorOptions.fbCache", 0},
+        {",\"acceleratorOptions\":{\"teaCache\":true}", RV_UNSUPPORTED,
+         "acceleratorOptions.teaCache", 0},
+        {",\"acceleratorOptions\":{\"fbCache\":true}", RV_UNSUPPORTED, "acceleratorOptions.fbCache",
+         0},
         {",\"safety\":{\"checkContent\":true}", RV_UNSUPPORTED, "safety.", 0},
         {",\"safety\":{\"mode\":\"none\"}", RV_OK, "", 1},
         {",\"lora\":[{\"model\":\"civitai:1@1\",\"weight\":1}]", RV_UNSUPPORTED, "lora", 0},
     };
-    char     blamed[128], model[256];
-    size_t   pictures;
+    char blamed[128], model[256];
+    size_t pictures;
     rv_error err;
-    rv      *r;
+    rv *r;
 
     assert_int_equal(rv_open(&r), RV_OK);
     assert_int_equal(rv_set(r, "model", model_path, &err), RV_OK);
@@ -292,7 +304,8 @@ static void the_executor_ignores_nothing(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         rv_status status = run_task(r, model, cases[i].members, blamed, sizeof blamed, &pictures);
 
-        if (status != cases[i].status || strncmp(blamed, cases[i].parameter, strlen(cases[i].parameter)) != 0)
+        if (status != cases[i].status ||
+            strncmp(blamed, cases[i].parameter, strlen(cases[i].parameter)) != 0)
             fail_msg("%s: status %d, parameter '%s'", cases[i].members, (int)status, blamed);
         assert_int_equal(pictures, cases[i].pictures);
     }

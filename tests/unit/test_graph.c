@@ -70,13 +70,13 @@ static void compute(rv__graph *g, struct ggml_tensor *y, float *out)
 
 static void check_linear(enum ggml_type type, int64_t in, int64_t out, int64_t rows, bool with_bias)
 {
-    rv__graph          *g = rv__graph_new(device, 32);
+    rv__graph *g = rv__graph_new(device, 32);
     struct ggml_tensor *w = rv__graph_input(g, type, in, out, 1, 1), *x = input(g, in, rows, 1);
     struct ggml_tensor *b = with_bias ? input(g, out, 1, 1) : NULL, *y = rv__linear(g, w, b, x);
-    float              *wf = noises(in * out), *xf = noises(in * rows), *bf = noises(out);
-    float              *have = rv__alloc(out * rows * sizeof *have);
-    double             *want = rv__alloc(out * rows * sizeof *want);
-    void               *packed = rv__alloc(ggml_row_size(type, in) * out);
+    float *wf = noises(in * out), *xf = noises(in * rows), *bf = noises(out);
+    float *have = rv__alloc(out * rows * sizeof *have);
+    double *want = rv__alloc(out * rows * sizeof *want);
+    void *packed = rv__alloc(ggml_row_size(type, in) * out);
 
     if (type == GGML_TYPE_F32)
         memcpy(packed, wf, in * out * sizeof *wf);
@@ -104,7 +104,8 @@ static void check_linear(enum ggml_type type, int64_t in, int64_t out, int64_t r
 
 static void linear_is_exact_for_every_weight_type(void **state)
 {
-    const enum ggml_type types[] = {GGML_TYPE_F32, GGML_TYPE_F16, GGML_TYPE_BF16, GGML_TYPE_Q8_0, GGML_TYPE_Q4_0};
+    const enum ggml_type types[] = {GGML_TYPE_F32, GGML_TYPE_F16, GGML_TYPE_BF16, GGML_TYPE_Q8_0,
+                                    GGML_TYPE_Q4_0};
 
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
         check_linear(types[i], 64, 48, 1, true);
@@ -120,11 +121,11 @@ static void linear_is_exact_for_every_weight_type(void **state)
 static void linear_reads_views(void **state)
 {
     enum { IN = 32, OUT = 20, ALL = 9, FIRST = 2, COUNT = 5, BATCH = 3 };
-    rv__graph          *g = rv__graph_new(device, 32);
+    rv__graph *g = rv__graph_new(device, 32);
     struct ggml_tensor *w = input(g, IN, OUT, 1), *x = input(g, IN, ALL, BATCH);
     struct ggml_tensor *y = rv__linear(g, w, NULL, rv__tokens(g, x, FIRST, COUNT));
-    float              *wf = noises(IN * OUT), *xf = noises(IN * ALL * BATCH), have[OUT * COUNT * BATCH];
-    double              want[OUT * COUNT * BATCH];
+    float *wf = noises(IN * OUT), *xf = noises(IN * ALL * BATCH), have[OUT * COUNT * BATCH];
+    double want[OUT * COUNT * BATCH];
 
     run(g, y);
     rv__graph_set(g, w, wf, ggml_nbytes(w));
@@ -151,18 +152,19 @@ static double silu(double x)
 static void groups_use_their_own_weight(void **state)
 {
     enum { IN = 32, OUT = 150, ROWS = 400, GROUPS = 3 };
-    const int32_t       offsets[GROUPS + 1] = {0, 130, 130, ROWS}; /* the second group is empty */
-    rv__graph          *g = rv__graph_new(device, 32);
+    const int32_t offsets[GROUPS + 1] = {0, 130, 130, ROWS}; /* the second group is empty */
+    rv__graph *g = rv__graph_new(device, 32);
     struct ggml_tensor *w[GROUPS], *gate[GROUPS], *x = input(g, IN, ROWS, 1);
     struct ggml_tensor *at = rv__graph_input(g, GGML_TYPE_I32, GROUPS + 1, 1, 1, 1), *y;
-    float              *wf = noises(2 * GROUPS * IN * OUT), *xf = noises(IN * ROWS);
-    float              *have = rv__alloc(OUT * ROWS * sizeof *have);
-    double             *want = rv__alloc(OUT * ROWS * sizeof *want);
+    float *wf = noises(2 * GROUPS * IN * OUT), *xf = noises(IN * ROWS);
+    float *have = rv__alloc(OUT * ROWS * sizeof *have);
+    double *want = rv__alloc(OUT * ROWS * sizeof *want);
 
     for (int i = 0; i < GROUPS; i++) {
         w[i] = input(g, IN, OUT, 1);
         gate[i] = input(g, IN, OUT, 1);
-        rv__graph_output(g, rv__add(g, w[i], gate[i])); /* weights are no sources of the product: keep them */
+        rv__graph_output(
+            g, rv__add(g, w[i], gate[i])); /* weights are no sources of the product: keep them */
     }
     y = rv__grouped_linear(g, w, gate, GROUPS, x, at);
     run(g, y);
@@ -176,7 +178,7 @@ static void groups_use_their_own_weight(void **state)
     for (int r = 0; r < ROWS; r++)
         for (int o = 0; o < OUT; o++) {
             const float *a = wf + 2 * (r < 130 ? 0 : 2) * IN * OUT + o * IN, *b = a + IN * OUT;
-            double       up = 0, by = 0;
+            double up = 0, by = 0;
             for (int i = 0; i < IN; i++)
                 up += (double)a[i] * xf[r * IN + i], by += (double)b[i] * xf[r * IN + i];
             want[r * OUT + o] = up * silu(by);
@@ -186,17 +188,21 @@ static void groups_use_their_own_weight(void **state)
     rv__free(wf), rv__free(xf), rv__free(have), rv__free(want);
 }
 
-static void check_attention(int head, int heads, int kv_heads, int nq, int nk, int mask_rows, int mask_heads)
+static void check_attention(int head, int heads, int kv_heads, int nq, int nk, int mask_rows,
+                            int mask_heads)
 {
     enum { BATCH = 2 };
-    rv__graph          *g = rv__graph_new(device, 32);
-    int                 d = head * heads, dk = head * kv_heads;
-    struct ggml_tensor *q = input(g, d, nq, BATCH), *k = input(g, dk, nk, BATCH), *v = input(g, dk, nk, BATCH);
+    rv__graph *g = rv__graph_new(device, 32);
+    int d = head * heads, dk = head * kv_heads;
+    struct ggml_tensor *q = input(g, d, nq, BATCH), *k = input(g, dk, nk, BATCH),
+                       *v = input(g, dk, nk, BATCH);
     struct ggml_tensor *m = mask_rows ? input(g, nk, mask_rows, mask_heads) : NULL;
     struct ggml_tensor *y = rv__attention(g, q, k, v, m, heads, kv_heads, 0.7f);
-    float              *qf = noises(d * nq * BATCH), *kf = noises(dk * nk * BATCH), *vf = noises(dk * nk * BATCH);
-    float              *mf = noises(nk * (mask_rows + 1) * (mask_heads + 1)), *have = rv__alloc(d * nq * BATCH * sizeof *have);
-    double             *want = rv__alloc(d * nq * BATCH * sizeof *want), *p = rv__alloc(nk * sizeof *p);
+    float *qf = noises(d * nq * BATCH), *kf = noises(dk * nk * BATCH),
+          *vf = noises(dk * nk * BATCH);
+    float *mf = noises(nk * (mask_rows + 1) * (mask_heads + 1)),
+          *have = rv__alloc(d * nq * BATCH * sizeof *have);
+    double *want = rv__alloc(d * nq * BATCH * sizeof *want), *p = rv__alloc(nk * sizeof *p);
 
     for (int i = 0; i < nk * mask_rows * mask_heads; i++)
         mf[i] = i % nk > 0 && i % 5 == 0 ? -INFINITY : 3 * mf[i];
@@ -210,15 +216,19 @@ static void check_attention(int head, int heads, int kv_heads, int nq, int nk, i
     for (int b = 0; b < BATCH; b++)
         for (int h = 0; h < heads; h++)
             for (int r = 0; r < nq; r++) {
-                int    kv = h * kv_heads / heads;
+                int kv = h * kv_heads / heads;
                 double sum = 0, most = -INFINITY;
                 for (int c = 0; c < nk; c++) {
                     double s = 0;
                     for (int i = 0; i < head; i++)
-                        s += (double)qf[(b * nq + r) * d + h * head + i] * kf[(b * nk + c) * dk + kv * head + i];
+                        s += (double)qf[(b * nq + r) * d + h * head + i] *
+                             kf[(b * nk + c) * dk + kv * head + i];
                     p[c] = s * 0.7;
                     if (m)
-                        p[c] += mf[((mask_heads > 1 ? h : 0) * mask_rows + (mask_rows > 1 ? r : 0)) * nk + c];
+                        p[c] +=
+                            mf[((mask_heads > 1 ? h : 0) * mask_rows + (mask_rows > 1 ? r : 0)) *
+                                   nk +
+                               c];
                     most = fmax(most, p[c]);
                 }
                 for (int c = 0; c < nk; c++)
@@ -232,7 +242,8 @@ static void check_attention(int head, int heads, int kv_heads, int nq, int nk, i
             }
     assert_near(have, want, d * nq * BATCH, 3e-6);
     rv__graph_free(g);
-    rv__free(qf), rv__free(kf), rv__free(vf), rv__free(mf), rv__free(have), rv__free(want), rv__free(p);
+    rv__free(qf), rv__free(kf), rv__free(vf), rv__free(mf), rv__free(have), rv__free(want),
+        rv__free(p);
 }
 
 static void attention_is_exact(void **state)
@@ -247,10 +258,11 @@ static void attention_is_exact(void **state)
 static void norms_and_rotation_are_exact(void **state)
 {
     enum { N = 75, ROWS = 11, HEADS = 5, HEAD = 15, PAIRS = 6 };
-    float  *xf = noises(N * ROWS), *wf = noises(N), *bf = noises(N), *cf = noises(PAIRS * ROWS), *sf = noises(PAIRS * ROWS);
-    float   have[4][N * ROWS];
-    double  want[4][N * ROWS];
-    rv__graph          *g = rv__graph_new(device, 64);
+    float *xf = noises(N * ROWS), *wf = noises(N), *bf = noises(N), *cf = noises(PAIRS * ROWS),
+          *sf = noises(PAIRS * ROWS);
+    float have[4][N * ROWS];
+    double want[4][N * ROWS];
+    rv__graph *g = rv__graph_new(device, 64);
     struct ggml_tensor *x = input(g, N, ROWS, 1), *w = input(g, N, 1, 1), *b = input(g, N, 1, 1);
     struct ggml_tensor *c = input(g, PAIRS, ROWS, 1), *s = input(g, PAIRS, ROWS, 1), *y[4];
 
@@ -268,7 +280,7 @@ static void norms_and_rotation_are_exact(void **state)
         compute(g, y[i], have[i]);
     for (int r = 0; r < ROWS; r++) {
         const float *row = xf + r * N;
-        double       mean = 0, var = 0, square = 0;
+        double mean = 0, var = 0, square = 0;
         for (int i = 0; i < N; i++)
             mean += row[i] / (double)N, square += (double)row[i] * row[i] / N;
         for (int i = 0; i < N; i++)
@@ -297,20 +309,21 @@ static void norms_and_rotation_are_exact(void **state)
 static void activations_are_exact(void **state)
 {
     enum { N = 4001 };
-    static float  have[N], xf[N];
+    static float have[N], xf[N];
     static double want[N];
 
     for (int kind = RV__SILU; kind <= RV__GELU_QUICK; kind++) {
-        rv__graph          *g = rv__graph_new(device, 16);
+        rv__graph *g = rv__graph_new(device, 16);
         struct ggml_tensor *x = input(g, N, 1, 1), *y = rv__activate(g, x, kind);
 
         run(g, y);
         for (int i = 0; i < N; i++) {
             double v = xf[i] = (float)(i - N / 2) / 40;
-            want[i] = kind == RV__SILU        ? silu(v)
-                      : kind == RV__GELU_ERF  ? v / 2 * erfc(-v * sqrt(0.5))
-                      : kind == RV__GELU_TANH ? v / 2 * (1 + tanh(0.7978845608028654 * (v + 0.044715 * v * v * v)))
-                                              : v / (1 + exp(-1.702 * v));
+            want[i] = kind == RV__SILU       ? silu(v)
+                      : kind == RV__GELU_ERF ? v / 2 * erfc(-v * sqrt(0.5))
+                      : kind == RV__GELU_TANH
+                          ? v / 2 * (1 + tanh(0.7978845608028654 * (v + 0.044715 * v * v * v)))
+                          : v / (1 + exp(-1.702 * v));
         }
         rv__graph_set(g, x, xf, sizeof xf);
         compute(g, y, have);
@@ -328,10 +341,11 @@ static bool always(void *user)
 
 static void cancelling_stops_a_run(void **state)
 {
-    rv__graph          *g = rv__graph_new(device, 16);
-    struct ggml_tensor *w = input(g, 64, 64, 1), *x = input(g, 64, 64, 1), *y = rv__linear(g, w, NULL, x);
-    int                 asked = 0;
-    rv_error            err;
+    rv__graph *g = rv__graph_new(device, 16);
+    struct ggml_tensor *w = input(g, 64, 64, 1), *x = input(g, 64, 64, 1),
+                       *y = rv__linear(g, w, NULL, x);
+    int asked = 0;
+    rv_error err;
 
     run(g, y);
     assert_int_equal(rv__graph_run(g, always, &asked, &err), RV_CANCELLED);
@@ -342,9 +356,9 @@ static void cancelling_stops_a_run(void **state)
 
 static void a_full_graph_or_a_misfit_is_an_error(void **state)
 {
-    rv__graph          *g = rv__graph_new(device, 4);
+    rv__graph *g = rv__graph_new(device, 4);
     struct ggml_tensor *x = input(g, 8, 8, 1);
-    rv_error            err;
+    rv_error err;
 
     for (int i = 0; i < 10; i++)
         x = rv__linear(g, x, NULL, x);
@@ -366,10 +380,10 @@ static void tap(void *user, const char *name, const struct ggml_tensor *t, const
 
 static void taps_show_intermediate_values(void **state)
 {
-    rv__graph          *g = rv__graph_new(device, 32);
+    rv__graph *g = rv__graph_new(device, 32);
     struct ggml_tensor *x = input(g, 4, 1, 1), *y;
-    float               v[4] = {1, 2, 3, 4}, seen = 0;
-    rv_error            err;
+    float v[4] = {1, 2, 3, 4}, seen = 0;
+    rv_error err;
 
     rv__graph_taps(g, tap, &seen);
     y = rv__add(g, x, x);

@@ -1,5 +1,6 @@
-/* The transformer on weights made by a formula, against results of the reference module computed in double
- * precision (the figures are its outputs); and its refusal of configurations and tensors that cannot be. */
+/* The transformer on weights made by a formula, against results of the reference module computed in
+ * double precision (the figures are its outputs); and its refusal of configurations and tensors
+ * that cannot be. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -18,20 +19,22 @@
 enum { D = 128, TENSORS = 96 };
 
 static const char config[] =
-    "{\"patch_size\":2,\"in_channels\":16,\"out_channels\":16,\"num_layers\":1,\"num_single_layers\":1,"
-    "\"attention_head_dim\":64,\"num_attention_heads\":2,\"caption_channels\":[32,32],\"text_emb_dim\":32,"
+    "{\"patch_size\":2,\"in_channels\":16,\"out_channels\":16,\"num_layers\":1,\"num_single_"
+    "layers\":1,"
+    "\"attention_head_dim\":64,\"num_attention_heads\":2,\"caption_channels\":[32,32],\"text_emb_"
+    "dim\":32,"
     "\"num_routed_experts\":4,\"num_activated_experts\":2,\"axes_dims_rope\":[32,16,16],"
     "\"max_resolution\":[8,8],\"llama_layers\":[0,1]}";
 
 static rv__device *device;
-static char        folder[] = "/tmp/reverie-test-XXXXXX";
+static char folder[] = "/tmp/reverie-test-XXXXXX";
 
 typedef struct entry {
     char name[96];
-    int  n, shape[2];
+    int n, shape[2];
 } entry;
 
-static entry  entries[TENSORS];
+static entry entries[TENSORS];
 static size_t count;
 
 static void add(int n, int a, int b, const char *format, ...)
@@ -61,8 +64,10 @@ static void add_swiglu(int hidden, const char *prefix, const char *name)
 
 static void add_block(const char *prefix, bool is_double)
 {
-    static const char *const names[] = {"to_q", "to_k", "to_v", "to_out"}, *const norms[] = {"q_rms_norm", "k_rms_norm"};
-    char                     name[64];
+    static const char *const names[] = {"to_q", "to_k", "to_v", "to_out"}, *const norms[] = {
+                                                                               "q_rms_norm",
+                                                                               "k_rms_norm"};
+    char name[64];
 
     add_layer((is_double ? 12 : 6) * D, D, prefix, "adaLN_modulation.1");
     for (int t = 0; t <= is_double; t++) {
@@ -121,26 +126,27 @@ static size_t elements(const entry *e)
 static void make_tensor(size_t k, float *out)
 {
     const entry *e = &entries[k];
-    size_t       n = elements(e), len = strlen(e->name);
-    bool         is_norm = strstr(e->name, "rms_norm") != NULL;
-    float        by = is_norm                                                       ? 0.2f
-                      : strcmp(e->name + len - 5, ".bias") == 0                     ? 0.05f
-                      : len > 11 && strcmp(e->name + len - 11, "gate.weight") == 0 ? 0.5f
-                                                                                    : 0.15f;
+    size_t n = elements(e), len = strlen(e->name);
+    bool is_norm = strstr(e->name, "rms_norm") != NULL;
+    float by = is_norm                                                      ? 0.2f
+               : strcmp(e->name + len - 5, ".bias") == 0                    ? 0.05f
+               : len > 11 && strcmp(e->name + len - 11, "gate.weight") == 0 ? 0.5f
+                                                                            : 0.15f;
 
     fill(1000 + (uint32_t)k, out, n, by);
     for (size_t i = 0; is_norm && i < n; i++)
         out[i] += 1;
 }
 
-/* Writes the folder; `spoil` names a tensor to write with another shape, or to leave out when drop is set. */
+/* Writes the folder; `spoil` names a tensor to write with another shape, or to leave out when drop
+ * is set. */
 static void write_model(const char *text, const char *spoil, bool drop)
 {
     static float data[12 * D * D];
-    char         path[128];
-    rv__buf      head;
-    size_t       at = 0, pad;
-    FILE        *f;
+    char path[128];
+    rv__buf head;
+    size_t at = 0, pad;
+    FILE *f;
 
     snprintf(path, sizeof path, "%s/transformer", folder);
     mkdir(path, 0700);
@@ -152,8 +158,8 @@ static void write_model(const char *text, const char *spoil, bool drop)
     rv__buf_adds(&head, "{\"__metadata__\":{\"format\":\"pt\"}");
     for (size_t k = 0; k < count; k++) {
         const entry *e = &entries[k];
-        bool         is_spoiled = spoil && strcmp(spoil, e->name) == 0;
-        size_t       bytes = elements(e) * sizeof(float);
+        bool is_spoiled = spoil && strcmp(spoil, e->name) == 0;
+        size_t bytes = elements(e) * sizeof(float);
 
         if (is_spoiled && drop)
             continue;
@@ -201,21 +207,22 @@ static void close_model(rv__weights *w, rv__transformer *t)
 }
 
 typedef struct expected {
-    int   w, h;
+    int w, h;
     float first[8], last[4];
     double sum, sum_abs;
 } expected;
 
 static void check(const expected *e, int batch)
 {
-    static float     latents[2][16 * 4 * 6], out[2 * 16 * 4 * 6], t5[4 * 32], states[2 * 4 * 32], pooled[32];
-    float            times[2] = {777, 777};
-    size_t           n = (size_t)(16 * e->w * e->h);
-    double           sum = 0, sum_abs = 0;
-    rv__condition    rows[2];
-    rv__weights     *w = NULL;
+    static float latents[2][16 * 4 * 6], out[2 * 16 * 4 * 6], t5[4 * 32], states[2 * 4 * 32],
+        pooled[32];
+    float times[2] = {777, 777};
+    size_t n = (size_t)(16 * e->w * e->h);
+    double sum = 0, sum_abs = 0;
+    rv__condition rows[2];
+    rv__weights *w = NULL;
     rv__transformer *t;
-    rv_error         err = {0};
+    rv_error err = {0};
 
     fill(2, t5, 4 * 32, 1);
     fill(3, states, 2 * 4 * 32, 1);
@@ -223,7 +230,11 @@ static void check(const expected *e, int batch)
     fill(1, latents[0], n, 1.7f);
     memcpy(latents[0] + n, latents[0], batch > 1 ? n * sizeof(float) : 0);
     for (int b = 0; b < batch; b++)
-        rows[b] = (rv__condition){.t5 = t5, .llama = states, .pooled = pooled, .t5_tokens = 4, .llama_tokens = 4,
+        rows[b] = (rv__condition){.t5 = t5,
+                                  .llama = states,
+                                  .pooled = pooled,
+                                  .t5_tokens = 4,
+                                  .llama_tokens = 4,
                                   .llama_layers = 2};
     assert_int_equal(open_model(&w, &t, &err), RV_OK);
     assert_int_equal(rv__transformer_prepare(t, e->w, e->h, rows, batch, &err), RV_OK);
@@ -246,8 +257,13 @@ static void check(const expected *e, int batch)
 
 static void square_input_matches(void **state)
 {
-    const expected e = {4, 4, {.048099f, -.776333f, .318162f, -.048515f, .528467f, .014966f, -.551943f, -1.565896f},
-                        {-.160462f, .958052f, -2.141332f, 1.217430f}, -.387085, 217.812621};
+    const expected e = {
+        4,
+        4,
+        {.048099f, -.776333f, .318162f, -.048515f, .528467f, .014966f, -.551943f, -1.565896f},
+        {-.160462f, .958052f, -2.141332f, 1.217430f},
+        -.387085,
+        217.812621};
 
     write_model(config, NULL, false);
     check(&e, 1);
@@ -256,8 +272,13 @@ static void square_input_matches(void **state)
 
 static void padded_input_matches(void **state)
 {
-    const expected e = {6, 4, {-1.223980f, -.485788f, .776542f, -1.734742f, -.024155f, -1.153679f, -1.270781f, .364166f},
-                        {-.606140f, .124272f, -.158716f, -.741362f}, -23.894464, 322.981961};
+    const expected e = {
+        6,
+        4,
+        {-1.223980f, -.485788f, .776542f, -1.734742f, -.024155f, -1.153679f, -1.270781f, .364166f},
+        {-.606140f, .124272f, -.158716f, -.741362f},
+        -23.894464,
+        322.981961};
 
     write_model(config, NULL, false);
     check(&e, 1);
@@ -267,14 +288,15 @@ static void padded_input_matches(void **state)
 static void wrong_tensors_are_named(void **state)
 {
     static const char *const names[] = {
-        "double_stream_blocks.0.block.attn1.to_q_t.weight", "single_stream_blocks.0.block.ff_i.experts.3.w2.weight",
-        "final_layer.linear.bias", "caption_projection.2.linear.weight", "double_stream_blocks.0.block.ff_i.gate.weight"};
+        "double_stream_blocks.0.block.attn1.to_q_t.weight",
+        "single_stream_blocks.0.block.ff_i.experts.3.w2.weight", "final_layer.linear.bias",
+        "caption_projection.2.linear.weight", "double_stream_blocks.0.block.ff_i.gate.weight"};
 
     for (size_t i = 0; i < 2 * sizeof names / sizeof *names; i++) {
-        const char      *name = names[i / 2];
-        rv__weights     *w = NULL;
+        const char *name = names[i / 2];
+        rv__weights *w = NULL;
         rv__transformer *t;
-        rv_error         err = {0};
+        rv_error err = {0};
 
         if (i % 2 == 0 && strstr(name, "bias"))
             continue; /* as a vector it has its right shape */
@@ -290,7 +312,7 @@ static void wrong_tensors_are_named(void **state)
 static void broken_config(const char *member, const char *value, char *out, size_t size)
 {
     const char *at = strstr(config, member), *end;
-    char        key[64];
+    char key[64];
 
     snprintf(key, sizeof key, "\"%s\":", member);
     at = strstr(config, key);
@@ -303,24 +325,48 @@ static void broken_config(const char *member, const char *value, char *out, size
 static void impossible_configurations_are_refused(void **state)
 {
     static const char *const cases[][2] = {
-        {"patch_size", "0"}, {"patch_size", "-2"}, {"patch_size", "\"2\""}, {"patch_size", "2.5"},
-        {"in_channels", "0"}, {"in_channels", "1e9"}, {"out_channels", "8"}, {"num_layers", "-1"},
-        {"num_layers", "100000"}, {"num_layers", "2"}, {"attention_head_dim", "0"}, {"attention_head_dim", "63"},
-        {"attention_head_dim", "128"}, {"num_attention_heads", "0"}, {"num_attention_heads", "9999999999999999999"},
-        {"caption_channels", "[32]"}, {"caption_channels", "[32,0]"}, {"caption_channels", "32"},
-        {"text_emb_dim", "-1"}, {"num_routed_experts", "0"}, {"num_routed_experts", "65"},
-        {"num_activated_experts", "5"}, {"num_activated_experts", "0"}, {"axes_dims_rope", "[32,16,15]"},
-        {"axes_dims_rope", "[32,17,15]"}, {"axes_dims_rope", "[64,0,0]"}, {"axes_dims_rope", "[32,32]"},
-        {"axes_dims_rope", "[-16,48,32]"}, {"max_resolution", "[8]"}, {"max_resolution", "[0,8]"},
-        {"llama_layers", "[0]"}, {"llama_layers", "[0,-1]"}, {"llama_layers", "[0,5000]"}, {"llama_layers", "null"},
+        {"patch_size", "0"},
+        {"patch_size", "-2"},
+        {"patch_size", "\"2\""},
+        {"patch_size", "2.5"},
+        {"in_channels", "0"},
+        {"in_channels", "1e9"},
+        {"out_channels", "8"},
+        {"num_layers", "-1"},
+        {"num_layers", "100000"},
+        {"num_layers", "2"},
+        {"attention_head_dim", "0"},
+        {"attention_head_dim", "63"},
+        {"attention_head_dim", "128"},
+        {"num_attention_heads", "0"},
+        {"num_attention_heads", "9999999999999999999"},
+        {"caption_channels", "[32]"},
+        {"caption_channels", "[32,0]"},
+        {"caption_channels", "32"},
+        {"text_emb_dim", "-1"},
+        {"num_routed_experts", "0"},
+        {"num_routed_experts", "65"},
+        {"num_activated_experts", "5"},
+        {"num_activated_experts", "0"},
+        {"axes_dims_rope", "[32,16,15]"},
+        {"axes_dims_rope", "[32,17,15]"},
+        {"axes_dims_rope", "[64,0,0]"},
+        {"axes_dims_rope", "[32,32]"},
+        {"axes_dims_rope", "[-16,48,32]"},
+        {"max_resolution", "[8]"},
+        {"max_resolution", "[0,8]"},
+        {"llama_layers", "[0]"},
+        {"llama_layers", "[0,-1]"},
+        {"llama_layers", "[0,5000]"},
+        {"llama_layers", "null"},
     };
     char text[1024];
 
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         rv__transformer_config out;
-        rv_error               err = {0};
-        rv__value             *json;
-        rv_status              status;
+        rv_error err = {0};
+        rv__value *json;
+        rv_status status;
 
         broken_config(cases[i][0], cases[i][1], text, sizeof text);
         json = rv__json_parse(text, strlen(text), NULL);
@@ -335,13 +381,18 @@ static void impossible_configurations_are_refused(void **state)
 
 static void impossible_inputs_are_refused(void **state)
 {
-    static float     zeros[4 * 4096];
-    rv__condition    row = {.t5 = zeros, .llama = zeros, .pooled = zeros, .t5_tokens = 4, .llama_tokens = 4,
-                            .llama_layers = 2}, bad;
-    rv__weights     *w = NULL;
+    static float zeros[4 * 4096];
+    rv__condition row = {.t5 = zeros,
+                         .llama = zeros,
+                         .pooled = zeros,
+                         .t5_tokens = 4,
+                         .llama_tokens = 4,
+                         .llama_layers = 2},
+                  bad;
+    rv__weights *w = NULL;
     rv__transformer *t;
-    rv_error         err = {0};
-    float            time = 1, out[16 * 16];
+    rv_error err = {0};
+    float time = 1, out[16 * 16];
 
     write_model(config, NULL, false);
     assert_int_equal(open_model(&w, &t, &err), RV_OK);
@@ -369,9 +420,10 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
-    static const char *const files[] = {"transformer/config.json", "transformer/diffusion_pytorch_model.safetensors",
+    static const char *const files[] = {"transformer/config.json",
+                                        "transformer/diffusion_pytorch_model.safetensors",
                                         "model_index.json"};
-    char                     path[128];
+    char path[128];
 
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
         snprintf(path, sizeof path, "%s/%s", folder, files[i]);

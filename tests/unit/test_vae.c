@@ -1,5 +1,5 @@
-/* Convolutions and group norms against plain loops in double precision; the autoencoder's configuration and its
- * conversions. */
+/* Convolutions and group norms against plain loops in double precision; the autoencoder's
+ * configuration and its conversions. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -42,14 +42,14 @@ static double at(const float *plane, int w, int h, int x, int y, bool doubled)
 static void check_conv(int w, int h, int in, int out, int k, rv__conv c)
 {
     enum { BATCH = 2 };
-    rv__graph          *g = rv__graph_new(device, 32);
+    rv__graph *g = rv__graph_new(device, 32);
     struct ggml_tensor *x = rv__graph_input(g, GGML_TYPE_F32, w, h, in, BATCH), *y;
-    int                 ow = ((w << c.doubled) + c.before + c.after - k) / c.stride + 1;
-    int                 oh = ((h << c.doubled) + c.before + c.after - k) / c.stride + 1;
-    size_t              n = (size_t)(ow * oh * out * BATCH);
-    float              *xf = noises((size_t)(w * h * in * BATCH)), *wf = noises((size_t)(k * k * in * out));
-    float              *bf = noises((size_t)out), *have = rv__alloc(n * sizeof *have);
-    rv_error            err;
+    int ow = ((w << c.doubled) + c.before + c.after - k) / c.stride + 1;
+    int oh = ((h << c.doubled) + c.before + c.after - k) / c.stride + 1;
+    size_t n = (size_t)(ow * oh * out * BATCH);
+    float *xf = noises((size_t)(w * h * in * BATCH)), *wf = noises((size_t)(k * k * in * out));
+    float *bf = noises((size_t)out), *have = rv__alloc(n * sizeof *have);
+    rv_error err;
 
     c.weight = rv__graph_input(g, GGML_TYPE_F32, k, k, in, out);
     c.bias = rv__graph_input(g, GGML_TYPE_F32, out, 1, 1, 1);
@@ -65,14 +65,15 @@ static void check_conv(int w, int h, int in, int out, int k, rv__conv c)
         assert_int_equal(rv__graph_run(g, NULL, NULL, &err), RV_OK);
     rv__graph_get(g, y, have, ggml_nbytes(y));
     for (size_t i = 0; i < n; i++) {
-        int    px = (int)i % ow, py = (int)i / ow % oh, o = (int)i / ow / oh % out, b = (int)i / ow / oh / out;
+        int px = (int)i % ow, py = (int)i / ow % oh, o = (int)i / ow / oh % out,
+            b = (int)i / ow / oh / out;
         double sum = bf[o];
 
         for (int ch = 0; ch < in; ch++)
             for (int t = 0; t < k * k; t++)
-                sum += wf[(o * in + ch) * k * k + t] * at(xf + (b * in + ch) * w * h, w, h,
-                                                          px * c.stride + t % k - c.before,
-                                                          py * c.stride + t / k - c.before, c.doubled);
+                sum += wf[(o * in + ch) * k * k + t] *
+                       at(xf + (b * in + ch) * w * h, w, h, px * c.stride + t % k - c.before,
+                          py * c.stride + t / k - c.before, c.doubled);
         assert_true(fabs(have[i] - sum) < 2e-5);
     }
     rv__graph_free(g);
@@ -81,8 +82,10 @@ static void check_conv(int w, int h, int in, int out, int k, rv__conv c)
 
 static void convolutions_are_exact(void **state)
 {
-    const rv__conv same = {.stride = 1, .before = 1, .after = 1}, halved = {.stride = 2, .after = 1};
-    const rv__conv doubled = {.stride = 1, .before = 1, .after = 1, .doubled = true}, plain = {.stride = 1};
+    const rv__conv same = {.stride = 1, .before = 1, .after = 1},
+                   halved = {.stride = 2, .after = 1};
+    const rv__conv doubled = {.stride = 1, .before = 1, .after = 1, .doubled = true},
+                   plain = {.stride = 1};
 
     check_conv(17, 9, 5, 3, 3, same);
     check_conv(1, 1, 2, 2, 3, same);
@@ -101,13 +104,13 @@ static void group_norms_are_exact(void **state)
     enum { W = 37, H = 41, C = 12, GROUPS = 3, BATCH = 2, EACH = W * H * C / GROUPS };
 
     for (int with_silu = 0; with_silu < 2; with_silu++) {
-        rv__graph          *g = rv__graph_new(device, 32);
+        rv__graph *g = rv__graph_new(device, 32);
         struct ggml_tensor *x = rv__graph_input(g, GGML_TYPE_F32, W, H, C, BATCH), *y;
         struct ggml_tensor *w = rv__graph_input(g, GGML_TYPE_F32, C, 1, 1, 1);
         struct ggml_tensor *b = rv__graph_input(g, GGML_TYPE_F32, C, 1, 1, 1);
-        float              *xf = noises(W * H * C * BATCH), *wf = noises(C), *bf = noises(C);
-        float              *have = rv__alloc(sizeof(float) * W * H * C * BATCH);
-        rv_error            err;
+        float *xf = noises(W * H * C * BATCH), *wf = noises(C), *bf = noises(C);
+        float *have = rv__alloc(sizeof(float) * W * H * C * BATCH);
+        rv_error err;
 
         for (int i = 0; i < W * H * C * BATCH; i++)
             xf[i] = xf[i] * 3 + 50; /* a mean far from zero */
@@ -127,7 +130,7 @@ static void group_norms_are_exact(void **state)
             for (int i = 0; i < EACH; i++)
                 var += (xf[s * EACH + i] - mean) * (xf[s * EACH + i] - mean) / EACH;
             for (int i = 0; i < EACH; i++) {
-                int    c = (s * EACH + i) / (W * H) % C;
+                int c = (s * EACH + i) / (W * H) % C;
                 double v = (xf[s * EACH + i] - mean) / sqrt(var + 1e-6) * wf[c] + bf[c];
                 v = with_silu ? v / (1 + exp(-v)) : v;
                 assert_true(fabs(have[s * EACH + i] - v) < 2e-5);
@@ -140,11 +143,12 @@ static void group_norms_are_exact(void **state)
 
 static void misfits_are_errors(void **state)
 {
-    rv__graph          *g = rv__graph_new(device, 32);
+    rv__graph *g = rv__graph_new(device, 32);
     struct ggml_tensor *x = rv__graph_input(g, GGML_TYPE_F32, 4, 4, 3, 1);
-    rv__conv            c = {.stride = 1, .weight = rv__graph_input(g, GGML_TYPE_F32, 3, 3, 4, 2),
-                             .bias = rv__graph_input(g, GGML_TYPE_F32, 2, 1, 1, 1)};
-    rv_error            err;
+    rv__conv c = {.stride = 1,
+                  .weight = rv__graph_input(g, GGML_TYPE_F32, 3, 3, 4, 2),
+                  .bias = rv__graph_input(g, GGML_TYPE_F32, 2, 1, 1, 1)};
+    rv_error err;
 
     assert_null(rv__conv2d(g, &c, x));
     assert_int_equal(rv__graph_build(g, &err), RV_INTERNAL);
@@ -153,13 +157,13 @@ static void misfits_are_errors(void **state)
 
 static void bytes_round_half_to_even(void **state)
 {
-    const float planes[9] = {-2, -1, 0.0f,   1, 1.5f, 0.999f, NAN, INFINITY, -INFINITY};
-    uint8_t     out[9];
+    const float planes[9] = {-2, -1, 0.0f, 1, 1.5f, 0.999f, NAN, INFINITY, -INFINITY};
+    uint8_t out[9];
 
     rv__vae_bytes(planes, 3, 1, 3, out);
-    assert_int_equal(out[0], 0);   /* red of the first pixel: clamped   */
+    assert_int_equal(out[0], 0); /* red of the first pixel: clamped */
     assert_int_equal(out[3], 0);
-    assert_int_equal(out[6], 128); /* 127.5 goes to the even 128        */
+    assert_int_equal(out[6], 128); /* 127.5 goes to the even 128 */
     assert_int_equal(out[1], 255);
     assert_int_equal(out[4], 255);
     assert_int_equal(out[7], 255); /* 254.87 */
@@ -171,7 +175,7 @@ static void bytes_round_half_to_even(void **state)
 static void scaling_is_undone(void **state)
 {
     rv__vae_config c = {.scaling = 0.3611, .shift = 0.1159};
-    float          x[3] = {-3, 0, 2}, y[3], z[3], m[6] = {1, 2, 3, 0, -100, 40}, one[3] = {1, 1, 1};
+    float x[3] = {-3, 0, 2}, y[3], z[3], m[6] = {1, 2, 3, 0, -100, 40}, one[3] = {1, 1, 1};
 
     rv__vae_unscale(&c, x, 3, y);
     assert_true(fabs(y[2] - (2 / 0.3611 + 0.1159)) < 1e-6);
@@ -179,7 +183,8 @@ static void scaling_is_undone(void **state)
     for (int i = 0; i < 3; i++)
         assert_true(fabsf(z[i] - x[i]) < 1e-6f);
     rv__vae_sample(m, one, 3, y);
-    assert_true(y[0] == 2 && fabs(y[1] - (2 + exp(-15))) < 1e-6 && fabs(y[2] / (3 + exp(10)) - 1) < 1e-6);
+    assert_true(y[0] == 2 && fabs(y[1] - (2 + exp(-15))) < 1e-6 &&
+                fabs(y[2] / (3 + exp(10)) - 1) < 1e-6);
     rv__vae_sample(m, NULL, 3, y);
     assert_true(y[0] == 1 && y[1] == 2 && y[2] == 3);
 }
@@ -187,16 +192,23 @@ static void scaling_is_undone(void **state)
 static void impossible_configurations_are_refused(void **state)
 {
     static const char *const cases[] = {
-        "{}", "{\"block_out_channels\":[]}", "{\"block_out_channels\":[32],\"norm_num_groups\":0}",
-        "{\"block_out_channels\":[33]}", "{\"block_out_channels\":[32],\"latent_channels\":0}",
-        "{\"block_out_channels\":[32],\"latent_channels\":-4}", "{\"block_out_channels\":[32],\"layers_per_block\":99}",
-        "{\"block_out_channels\":[32],\"scaling_factor\":0}", "{\"block_out_channels\":[32],\"out_channels\":4}",
-        "{\"block_out_channels\":[32],\"act_fn\":\"relu\"}", "{\"block_out_channels\":[32,32,32,32,32,32,32,32,32]}",
-        "{\"block_out_channels\":[-32]}", "{\"block_out_channels\":\"32\"}",
+        "{}",
+        "{\"block_out_channels\":[]}",
+        "{\"block_out_channels\":[32],\"norm_num_groups\":0}",
+        "{\"block_out_channels\":[33]}",
+        "{\"block_out_channels\":[32],\"latent_channels\":0}",
+        "{\"block_out_channels\":[32],\"latent_channels\":-4}",
+        "{\"block_out_channels\":[32],\"layers_per_block\":99}",
+        "{\"block_out_channels\":[32],\"scaling_factor\":0}",
+        "{\"block_out_channels\":[32],\"out_channels\":4}",
+        "{\"block_out_channels\":[32],\"act_fn\":\"relu\"}",
+        "{\"block_out_channels\":[32,32,32,32,32,32,32,32,32]}",
+        "{\"block_out_channels\":[-32]}",
+        "{\"block_out_channels\":\"32\"}",
     };
     rv__vae_config out;
-    rv_error       err;
-    rv__value     *json;
+    rv_error err;
+    rv__value *json;
 
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         json = rv__json_parse(cases[i], strlen(cases[i]), NULL);
