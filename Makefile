@@ -22,7 +22,7 @@ serve: ## engine and nginx in the foreground: make serve PORT=8188 [MODEL=path] 
 	@MODEL="$(MODEL)" CONF="$(CONF)" $(BOX) -g build sh -c 'config/build $(BUILD) && exec config/serve $(PORT)'
 
 bench: ## figures, each beside a peer of the same run
-	@$(BOX) -g build,bench sh -c 'config/build $(BUILD) && exec tests/bench/run $(BUILD)'
+	@$(BOX) -g build,bench,lua sh -c 'config/build $(BUILD) && exec tests/bench/run $(BUILD)'
 
 asan: ## unit, parity and host tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	@$(BOX) -g build,test,lua sh -c 'config/build build-asan -Db_sanitize=address,undefined -Db_lundef=false && exec tests/run build-asan'
