@@ -1,11 +1,13 @@
--- Clients: one context of the core with its engine, its settings, its jobs and a driver to wait with.
+--- Clients: one context of the core with its engine, its settings, its jobs and a driver to wait with.
+-- Made by `reverie.client`; the functions of the module are the methods of a client they share.
+-- @classmod reverie.client
 local core = require "reverie.core"
 local drivers = require "reverie.driver"
 local each = require "reverie.each"
 local failure = require "reverie.failure"
 local job = require "reverie.job"
 
-local SOCKET = "/run/reverie/reverie.sock" -- where the packaged daemon listens
+local SOCKET = "/run/reverie/reveried.sock" -- where the packaged daemon listens
 
 local client = {}
 client.__index = client
@@ -136,10 +138,11 @@ function client:_complete(request)
   return full
 end
 
+-- The model that is called "default", else the first.
 function client:_first_model()
   if self._model == nil then
-    local models = self._core:models()
-    self._model = models and models[1] and models[1].id or false
+    local models = self._core:models() or {}
+    self._model = self:_shape("default") and "default" or models[1] and models[1].id or false
   end
   return self._model or nil
 end

@@ -1,5 +1,6 @@
--- Many requests, some at once: takes them from a list or an iterator as there is room, so that a million prompts need
--- no memory, and gives results in order of readiness or of asking.
+--- Many requests, some at once: takes them from a list or an iterator as there is room, so that a million prompts need
+-- no memory, and gives results in order of readiness or of asking.  Made by `each` of a client.
+-- @classmod reverie.each
 local failure = require "reverie.failure"
 
 local each = { __name = "reverie.each" }

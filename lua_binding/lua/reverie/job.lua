@@ -1,6 +1,9 @@
--- Jobs: one request on its way to its pictures.  All waiting is a loop here around the client's driver, so the same
--- code serves every Lua and every event loop.  Nothing in this file may wait inside pcall or a metamethod: Lua 5.1
--- could not yield there.
+--- Jobs: one request on its way to its pictures.
+-- Fields: state, error, uuid, count, request, task.
+-- @classmod reverie.job
+
+-- All waiting is a loop here around the client's driver, so the same code serves every Lua and every event loop.
+-- Nothing in this file may wait inside pcall or a metamethod: Lua 5.1 could not yield there.
 local core = require "reverie.core"
 local failure = require "reverie.failure"
 

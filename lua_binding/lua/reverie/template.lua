@@ -1,5 +1,6 @@
--- Requests in bulk: prompts with places to fill in, and sweeps over parameters.  Both give the same requests in the
--- same order every time, one by one.
+--- Requests in bulk: prompts with places to fill in, and sweeps over parameters.  Both give the same requests in the
+-- same order every time, one by one.  Calling one is the same as next.
+-- @classmod reverie.template
 local template = { __name = "reverie.template" }
 template.__index = template
 
