@@ -63,6 +63,19 @@ static rv_status status_from_http(int http)
     return http >= 400 && http < 500 ? RV_VALIDATION : RV_SERVER;
 }
 
+/* Refusals share HTTP 400; those that are not about the form of the request have own wire codes. */
+static rv_status status_from_reply(int http, const char *code)
+{
+    static const rv_status refusals[] = {RV_SAFETY, RV_UNSUPPORTED};
+    for (size_t i = 0; code && http == 400 && i < sizeof refusals / sizeof *refusals; i++) {
+        rv_error usual;
+        rv__fail(&usual, refusals[i], "%s", "");
+        if (strcmp(usual.code, code) == 0)
+            return refusals[i];
+    }
+    return status_from_http(http);
+}
+
 /* The first error of a reply body. */
 static void read_error(errand *e, int http, const rv__value *body)
 {
@@ -74,7 +87,7 @@ static void read_error(errand *e, int http, const rv__value *body)
     if (rv__json_is_array(parameter))
         parameter = rv__json_first(parameter);
     const char *name = rv__json_string(parameter);
-    rv__fail_code(&e->error, status_from_http(http), code, name, "%s", message);
+    rv__fail_code(&e->error, status_from_reply(http, code), code, name, "%s", message);
     e->error.http_status = http;
 }
 

@@ -90,13 +90,13 @@ describe("a job", function()
     local job = assert(client:submit(helper.request("stub:hang")))
     helper.eventually(function() return job.state == "running" end, client)
     local small, heard = reverie.image("abc", 1, 1), nil
-    job:on("preview", function(image, index, step, steps) heard = { image, index, step, steps } end)
+    job:on("preview", function(image, index) heard = { image, index } end)
     local previews, events = job:previews(), job:events()
-    job:_hear(nil, false, 2, 3, 8, small, false, false) -- what client:dispatch passes on
-    assert.same({ small, 2, 3, 8 }, heard)
-    assert.same({ small, 2 }, { previews:next() })
+    job:_hear(nil, false, 2, 3, 8, small, 1, false, false) -- what client:dispatch passes on
+    assert.same({ small, 1 }, heard)
+    assert.same({ small, 1 }, { previews:next() })
     assert.same({ "step", 3, 8, 2 }, { events:next() })
-    assert.same({ "preview", small, 2, 3, 8 }, { events:next() })
+    assert.same({ "preview", small, 1 }, { events:next() })
     job:cancel()
     assert.is_nil(previews:next())
   end)

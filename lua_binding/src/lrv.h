@@ -30,7 +30,7 @@ typedef struct lrv_job {
     rv_job *job;
     struct lrv_job *live_prev, *live_next, *news_next;
     bool has_news, is_queued, is_started, has_step, has_image, is_ended;
-    size_t position, step_index;
+    size_t position, step_index, preview_index;
     int step, steps;
     rv_image *preview;
 } lrv_job;

@@ -275,6 +275,7 @@ static void hear(void *user, rv_job *job, const rv_event *e)
         if (e->preview) {
             rv_image_unref(j->preview);
             j->preview = rv_image_ref(e->preview);
+            j->preview_index = e->index;
         }
         break;
     case RV_EVENT_IMAGE:
@@ -325,8 +326,8 @@ static int client_dispatch(lua_State *L)
     return 1;
 }
 
-/* client:news() -> id, position | nil, started, index, step, steps, preview, image, ended; nothing
- * when all is told */
+/* client:news() -> id, position | nil, started, index, step, steps, preview, its index, image, ended;
+ * nothing when all is told */
 static int client_news(lua_State *L)
 {
     lrv_client *c = check(L, 1);
@@ -351,6 +352,7 @@ static int client_news(lua_State *L)
         lrv_image_push(L, j->preview);
     else
         lua_pushnil(L);
+    lua_pushinteger(L, (lua_Integer)j->preview_index + 1);
     lua_pushboolean(L, j->has_image);
     lua_pushboolean(L, j->is_ended);
     /* Nothing raises from here on: the news is told. */

@@ -443,7 +443,7 @@ end
 
 function client:_tell()
   while not self._core:is_closed() do
-    local id, position, started, index, step, steps, preview, has_image, ended = self._core:news()
+    local id, position, started, index, step, steps, preview, of, has_image, ended = self._core:news()
     if not id then
       return
     end
@@ -452,7 +452,7 @@ function client:_tell()
       self._by_id[id] = nil
     end
     if which then
-      which:_hear(position, started, index, step, steps, preview, has_image, ended)
+      which:_hear(position, started, index, step, steps, preview, of, has_image, ended)
     end
   end
 end

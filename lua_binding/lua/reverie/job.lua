@@ -71,7 +71,7 @@ function job:_collect()
   end
 end
 
-function job:_hear(position, started, index, step, steps, preview, has_image, ended)
+function job:_hear(position, started, index, step, steps, preview, of, has_image, ended)
   if position then
     self.position = position
     self:_emit("queued", position)
@@ -87,8 +87,8 @@ function job:_hear(position, started, index, step, steps, preview, has_image, en
   end
   if preview then
     self._preview_serial = self._preview_serial + 1
-    self._preview, self._preview_index = preview, index
-    self:_emit("preview", preview, index, step, steps)
+    self._preview, self._preview_index = preview, of
+    self:_emit("preview", preview, of)
   end
   if has_image then
     self:_collect()
@@ -138,8 +138,8 @@ end
 
 -- ---- for users ----------------------------------------------------------------------------------------------
 
---- Calls a function at events: "queued" (position), "started", "step" (step, steps, index), "preview" (image, index,
--- step, steps), "image" (image, index), "retry" (error, attempts), "end" (state, error).
+--- Calls a function at events: "queued" (position), "started", "step" (step, steps, index), "preview" (image, index),
+-- "image" (image, index), "retry" (error, attempts), "end" (state, error).
 -- @tparam string kind the event
 -- @tparam function handler runs inside dispatch; should not wait
 -- @treturn job itself
@@ -230,7 +230,8 @@ function job:steps()
   return newest(self, "_serial", function() return self._step, self._steps, self._step_index end)
 end
 
---- Iterates small pictures of what is being made: `for image, index in job:previews() do`.
+--- Iterates small pictures of what is being made: `for image, index in job:previews() do`.  The client's option
+-- preview_steps says how often there is one.
 function job:previews()
   return newest(self, "_preview_serial", function() return self._preview, self._preview_index end)
 end
