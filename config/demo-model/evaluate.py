@@ -3,14 +3,18 @@
 usage: evaluate.py reader FOLDER READER.pt            trains the reader of scenes on drawn pictures
        evaluate.py truth READER.pt VAE.pt             ceilings: drawn pictures, and after the VAE
        evaluate.py CHECKPOINT.pt READER.pt VAE.pt [--size N --steps N --cfg X --shift X --grid FILE]
+       evaluate.py MODEL READER.pt build/reverie [...]   the same, painted by the engine
 
 Shapes are read by rules (colours by the nearest name, place by the centroid, shape by silhouette);
 scenes by a small network that has only ever seen drawn pictures.  Prompts use fixed seeds of their
 own; none of the sentences was picked by hand.
 """
 import argparse
+import os
 import pickle
+import subprocess
 import sys
+import tempfile
 import time
 
 import numpy as np
@@ -275,6 +279,25 @@ def truth(reader, vae):
     show('scenes, after the VAE', score_scenes(net, through(x), prompts))
 
 
+class Engine:
+    """Paints with the program, one call per picture; size and steps only when they are given."""
+
+    def __init__(self, model, program):
+        self.model, self.program = model, program
+
+    def __call__(self, prompts, w, h, seed, **k):
+        out = []
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, 'picture.png')
+            for i, prompt in enumerate(prompts):
+                subprocess.run([self.program, 'generate', prompt, '-o', path, '--model', self.model,
+                                '--width', str(w), '--height', str(h), '--seed', str(seed + i),
+                                '--steps', str(k['steps']), '--cfg', str(k['cfg'])],
+                               check=True, capture_output=True)
+                out.append(np.asarray(Image.open(path).convert('RGB')))
+        return np.stack(out)
+
+
 def main():
     a = argparse.ArgumentParser()
     a.add_argument('checkpoint')
@@ -286,7 +309,11 @@ def main():
         a.add_argument('--' + name, type=kind, default=default)
     o = a.parse_args()
     torch.set_num_threads(o.threads)
-    sampler, net, begun = sample.Sampler(o.checkpoint, o.vae), load_reader(o.reader), time.time()
+    if o.checkpoint.endswith('.pt'):
+        sampler = sample.Sampler(o.checkpoint, o.vae)
+    else:
+        sampler = Engine(o.checkpoint, o.vae)
+    net, begun = load_reader(o.reader), time.time()
     print(f'{o.size}x{o.size}, {o.steps} steps, guidance {o.cfg}, shift {o.shift}')
 
     def draw(prompts):
