@@ -307,6 +307,9 @@ static void wait_for(request *q, rv_job *job)
 
 static int conclude(const request *q, const rv_job *job)
 {
+    const char *warning;
+    for (size_t i = 0; (warning = rv_job_warning(job, i)); i++)
+        fprintf(stderr, "reverie: warning: %s\n", warning);
     if (rv_job_state(job) == RV_DONE)
         return q->broken ? 1 : 0;
     const rv_error *err = rv_job_error(job);

@@ -190,6 +190,9 @@ static rv_status read_task(engine *e, const rv_task *t, rv__scheduler_config *sc
         .width = rv__json_get_int(v, "width", 1024),
         .height = rv__json_get_int(v, "height", 1024),
     };
+    /* Without any words, guidance would steer from nothing to nothing at twice the cost. */
+    if (!*r->prompt && (!r->negative || !*r->negative))
+        r->guidance = 0;
     status = rv__scheduler_config_named(rv__json_get_string(v, "scheduler", NULL),
                                         rv__pipeline_scheduler(e->pipeline), scheduler, err);
     r->scheduler = scheduler;
@@ -278,6 +281,21 @@ static rv_status read_edit(engine *e, const rv_task *t, rv__picture_request *r, 
     return RV_OK;
 }
 
+static void warn_of_cuts(engine *e, const rv__picture_request *r, rv__port *port)
+{
+    static const char *const names[] = {"positivePrompt", "negativePrompt"};
+
+    for (int negative = 0; negative < 2; negative++) {
+        char *note = rv__pipeline_cut(e->pipeline, r, negative);
+        char *message = note ? rv__format("%s %s", names[negative], note) : NULL;
+
+        if (message)
+            port->warn(port, "promptTruncated", names[negative], message);
+        rv__free(message);
+        rv__free(note);
+    }
+}
+
 static rv_status engine_run(void *self, const rv_task *t, rv__port *port, rv_error *err)
 {
     engine *e = self;
@@ -297,6 +315,8 @@ static rv_status engine_run(void *self, const rv_task *t, rv__port *port, rv_err
         status = read_task(e, t, &scheduler, &request, err);
     if (status == RV_OK && is_edit)
         status = read_edit(e, t, &request, &edit, &input, err);
+    if (status == RV_OK)
+        warn_of_cuts(e, &request, port);
     for (size_t i = 0; status == RV_OK && i < rv__task_results(t); i++) {
         request.seed = rv__task_seed(t, i);
         status = port->cancelled(port)

@@ -9,6 +9,7 @@
 #include "preview.h"
 #include "prompt_cache.h"
 #include "rng.h"
+#include "text_cut.h"
 #include "transformer.h"
 #include "vae.h"
 
@@ -205,9 +206,9 @@ static rv_status check_request(const rv__pipeline *p, const rv__picture_request 
 }
 
 /* Tokens per text encoder: never more than a small model's CLIP has positions. */
-static size_t sequence_of(const job *j)
+static size_t sequence_of(const rv__pipeline *p, const rv__picture_request *r)
 {
-    size_t most = j->p->sequence, asked = j->r->sequence;
+    size_t most = p->sequence, asked = r->sequence;
 
     return asked && (asked < most || most == RV__TEXT_LENGTH) ? asked : most;
 }
@@ -223,7 +224,7 @@ static rv_status encode_texts(job *j, rv_error *err)
     rv_status status;
 
     status = rv__prompt_cache_get(j->p->prompts, j->p->text, prompts + skip, j->rows,
-                                  sequence_of(j), embeds, r->hooks.cancelled, r->hooks.user, err);
+                                  sequence_of(j->p, r), embeds, r->hooks.cancelled, r->hooks.user, err);
     if (status != RV_OK)
         return status;
     for (size_t i = 0; i < j->rows; i++) {
@@ -385,6 +386,15 @@ static rv_status decode(job *j, uint8_t *bytes, float *decoded, rv_error *err)
     if (!decoded)
         rv__free(planes);
     return status;
+}
+
+char *rv__pipeline_cut(rv__pipeline *p, const rv__picture_request *r, bool negative)
+{
+    const char *text = negative ? r->negative : r->prompt;
+
+    if (!text || (negative && r->guidance <= 1) || rv__pipeline_load(p, NULL) != RV_OK)
+        return NULL;
+    return rv__text_cut(p->text, text, sequence_of(p, r));
 }
 
 rv_status rv__pipeline_run(rv__pipeline *p, const rv__picture_request *r, uint8_t *bytes,

@@ -74,6 +74,10 @@ typedef struct rv__picture_request {
     rv__pipeline_hooks hooks;
 } rv__picture_request;
 
+/* Where the prompt, or the negative one, is too long: a sentence (out; rv__free), see text_cut.h;
+ * NULL when it is not. */
+char *rv__pipeline_cut(rv__pipeline *p, const rv__picture_request *r, bool negative);
+
 /* Makes one picture: bytes gets width * height * 3 values, rows top to bottom.  decoded (may be
  * NULL) gets the autoencoder's planes [3][height][width] before they become bytes. RV_VALIDATION,
  * RV_FORMAT, RV_UNSUPPORTED, RV_MEMORY, RV_CANCELLED. */

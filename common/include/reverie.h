@@ -225,6 +225,9 @@ RV_API void            rv_job_unref(rv_job *j);
 RV_API void            rv_job_cancel(rv_job *j); /* any thread; RV_EVENT_END still follows        */
 RV_API rv_state        rv_job_state(const rv_job *j);
 RV_API const rv_error *rv_job_error(const rv_job *j); /* borrowed; NULL unless failed or stopped   */
+/* What was not quite as asked although the job ran: sentence i, from 0 (borrowed); NULL when there is
+ * none left, or before the job has ended.  They may quote the prompt. */
+RV_API const char     *rv_job_warning(const rv_job *j, size_t i);
 RV_API size_t          rv_job_images(const rv_job *j);
 RV_API rv_image       *rv_job_image(const rv_job *j, size_t i); /* borrowed; NULL while not ready  */
 
@@ -275,6 +278,7 @@ RV_API const rv_reply *rv_call_reply(const rv_call *c); /* borrowed; NULL while 
  *                     and "preview":"data:image/jpeg;base64,…" when the event has one
  *     event: image    data: {"taskUUID":…,"index":i,"item":{…}}      the result item, as in the reply
  *     event: end      data: {"taskUUID":…,"state":"done"|"failed"|"stopped"}
+ *                     and "warnings":[…] as in the reply, when there are some
  *     event: reply    data: {"status":200,"retryAfter":ms,"body":{…}}  last; retryAfter only when there is one
  * For rv_event_stream the job must be one of a call and the event the one its callback got. */
 RV_API char *rv_event_stream(const rv_job *j, const rv_event *e, size_t *len);

@@ -82,6 +82,11 @@ typedef struct rv__news {
     rv_image *preview; /* ref */
 } rv__news;
 
+/* What was not quite as asked; both texts belong to the job. */
+typedef struct rv__warning {
+    char *message, *json; /* json: an error object of the wire */
+} rv__warning;
+
 struct rv_job {
     rv__port port; /* first: a port is its job */
     atomic_uint refs;
@@ -112,6 +117,8 @@ struct rv_job {
     char **items;      /* result items as JSON text; [count]; NULL where pixels are wanted */
     size_t *order;     /* pictures in the order of their arrival; [count] */
     rv__news news;
+    rv__warning warnings[RV__WARNINGS];
+    size_t warning_count;
     bool is_waiting, is_ready;
     bool
         broken; /* delivering a picture failed: error holds why, whatever the executor says later */
@@ -156,6 +163,9 @@ void rv__job_forget(
     rv_job *j); /* owner: END was told or will never be; drops the library's reference */
 const char *rv__job_item(const rv_job *j,
                          size_t i);        /* borrowed; NULL while not ready or not wanted */
+/* Adds the warnings of an ended job as error objects of the wire, joined by commas, the first one
+ * with a comma before it when `comma` says so. */
+void rv__job_warnings_json(const rv_job *j, bool comma, rv__buf *out);
 void rv__list_add(rv__list *l, rv_job *j); /* by wait_* links */
 void rv__list_remove(rv__list *l, rv_job *j);
 

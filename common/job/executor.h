@@ -14,6 +14,8 @@ typedef struct rv__delivery {
     int64_t ttl;             /* seconds a stored picture lives; 0: for ever               */
 } rv__delivery;
 
+enum { RV__WARNINGS = 8 };
+
 /* What an executor may do while it runs one task.  Methods may be called from any thread of the
  * executor, for one task from one thread at a time. */
 typedef struct rv__port rv__port;
@@ -35,6 +37,9 @@ struct rv__port {
     bool (*cancelled)(const rv__port *port);
     /* Asynchronous executors only: the task ended, the port must not be used any more. */
     void (*end)(rv__port *port, rv_status status, const rv_error *err);
+    /* The task runs, but not quite as asked: wire code, parameter (both may be NULL) and a sentence
+     * for the one who asked.  Texts are copied; past RV__WARNINGS of a task they are dropped. */
+    void (*warn)(rv__port *port, const char *code, const char *parameter, const char *message);
 };
 
 /* An executor either computes (run) or waits (start and cancel). */

@@ -8,6 +8,8 @@
 
 #include "deliver.h"
 
+enum { WARNING_MAX = 8192 };
+
 void rv__list_add(rv__list *l, rv_job *j)
 {
     j->is_waiting = true;
@@ -48,6 +50,10 @@ static void job_free(rv_job *j)
             rv_image_unref(j->images[i]);
         if (j->items)
             rv__free(j->items[i]);
+    }
+    for (size_t i = 0; i < j->warning_count; i++) {
+        rv__free(j->warnings[i].message);
+        rv__free(j->warnings[i].json);
     }
     rv_image_unref(j->news.preview);
     rv__free(j->images);
@@ -207,6 +213,46 @@ static void port_end(rv__port *port, rv_status status, const rv_error *err)
     pthread_mutex_unlock(&r->lock);
 }
 
+static void write_text(rv__buf *b, const char *key, const char *value)
+{
+    if (!value || !*value)
+        return;
+    rv__buf_addf(b, ",\"%s\":", key);
+    rv__json_write_string(b, value);
+}
+
+static char *warning_json(const rv_job *j, const char *code, const char *parameter,
+                          const char *message)
+{
+    rv__buf b;
+    rv__buf_init(&b, WARNING_MAX);
+    rv__buf_adds(&b, "{\"code\":");
+    rv__json_write_string(&b, code ? code : "warning");
+    write_text(&b, "message", message);
+    write_text(&b, "parameter", parameter);
+    write_text(&b, "taskType", rv__task_type(j->task));
+    write_text(&b, "taskUUID", rv__task_uuid(j->task));
+    rv__buf_adds(&b, "}");
+    return rv__buf_take(&b, NULL);
+}
+
+/* A warning that finds no memory is dropped: the picture matters more. */
+static void port_warn(rv__port *port, const char *code, const char *parameter,
+                      const char *message)
+{
+    rv_job *j = (rv_job *)port;
+    rv__warning w = {rv__strdup(message), warning_json(j, code, parameter, message)};
+    pthread_mutex_lock(&j->r->lock);
+    bool is_kept = w.message && w.json && j->warning_count < RV__WARNINGS;
+    if (is_kept)
+        j->warnings[j->warning_count++] = w;
+    pthread_mutex_unlock(&j->r->lock);
+    if (!is_kept) {
+        rv__free(w.message);
+        rv__free(w.json);
+    }
+}
+
 void rv__job_run(rv_job *j)
 {
     rv *r = j->r;
@@ -247,8 +293,8 @@ static rv_job *job_new(rv *r, rv_task *t, const rv_sink *sink, const rv__deliver
         j->delivery.results_url = j->results_url;
         j->store = r->store;
     }
-    j->port = (rv__port){&j->delivery, port_started,   port_step, port_image,
-                         port_item,    port_cancelled, port_end};
+    j->port = (rv__port){&j->delivery, port_started, port_step, port_image, port_item,
+                         port_cancelled, port_end, port_warn};
     bool has_url = !delivery || !delivery->results_url || j->results_url;
     if (j->images && j->items && j->order && j->shown_images && has_url)
         return j;
@@ -348,4 +394,19 @@ rv_image *rv_job_image(const rv_job *j, size_t i)
 const char *rv__job_item(const rv_job *j, size_t i)
 {
     return i < j->count && j->shown_images[i] ? j->items[i] : NULL;
+}
+
+/* Nothing adds to them once the job has ended, so no lock is needed then. */
+const char *rv_job_warning(const rv_job *j, size_t i)
+{
+    return j->shown >= RV_DONE && i < j->warning_count ? j->warnings[i].message : NULL;
+}
+
+void rv__job_warnings_json(const rv_job *j, bool comma, rv__buf *out)
+{
+    for (size_t i = 0; j->shown >= RV_DONE && i < j->warning_count; i++) {
+        if (comma || i)
+            rv__buf_adds(out, ",");
+        rv__buf_adds(out, j->warnings[i].json);
+    }
 }

@@ -3,7 +3,10 @@
  *
  * At least one answer: 200 with "data", and "errors" next to it when there are some.  None: the
  * status of the first error, "errors", and the first one again as "error".  An empty "errors" array
- * is never sent: clients take the key for a failure. */
+ * is never sent: clients take the key for a failure.
+ *
+ * "warnings" stands last, with the same objects as "errors", when a task ran but not quite as asked.
+ * Clients of the protocol do not know the key and pass over it. */
 #include <stdint.h>
 #include <string.h>
 
@@ -102,6 +105,23 @@ static void collect(errors *e, const rv_call *c)
         add_task_failure(e, c, next);
 }
 
+/* What the tasks that run were told: of the request itself, then of the run. */
+static void collect_warnings(rv__buf *b, const rv_call *c)
+{
+    const rv_issue *issue = NULL;
+    rv_batch_issues(c->batch, &issue);
+    for (; issue && issue->message; issue++) {
+        if (!issue->warning)
+            continue;
+        if (b->len)
+            rv__buf_adds(b, ",");
+        rv__issue_error_json(b, c->batch, issue);
+    }
+    for (size_t i = 0; i < c->count; i++)
+        if (c->slots[i].job)
+            rv__job_warnings_json(c->slots[i].job, b->len > 0, b);
+}
+
 /* Calls visit with every answer, in the order of tasks and pictures. */
 static void each_item(const rv_call *c, void (*visit)(void *user, const char *item, size_t len),
                       void *user)
@@ -144,11 +164,11 @@ static size_t put(char *body, size_t at, const char *text, size_t len)
 #define PUT(text) at = put(body, at, text, strlen(text))
 
 /* Items may have many megabytes: the body is allocated once, at a size that suffices. */
-static char *assemble(const rv_call *c, const errors *e, size_t *len)
+static char *assemble(const rv_call *c, const errors *e, const rv__buf *warnings, size_t *len)
 {
     data d = {0};
     each_item(c, visit_item, &d);
-    size_t room = 64 + e->text.len + e->first_len;
+    size_t room = 64 + e->text.len + e->first_len + warnings->len;
     char *body = d.len < SIZE_MAX - room ? rv__alloc(d.len + room) : NULL;
     if (!body)
         return NULL;
@@ -170,6 +190,11 @@ static char *assemble(const rv_call *c, const errors *e, size_t *len)
         PUT(",\"error\":");
         at = put(body, at, e->text.data, e->first_len);
     }
+    if (warnings->len) {
+        PUT(",\"warnings\":[");
+        at = put(body, at, warnings->data, warnings->len);
+        PUT("]");
+    }
     PUT("}");
     *len = at;
     return body;
@@ -188,9 +213,12 @@ void rv__reply_build(rv_call *c)
 {
     errors e = {.retry_after_ms = -1};
     rv__buf_init(&e.text, SIZE_MAX / 4);
+    rv__buf warnings;
+    rv__buf_init(&warnings, SIZE_MAX / 4);
     collect(&e, c);
+    collect_warnings(&warnings, c);
     size_t len = 0;
-    c->body = e.text.failed ? NULL : assemble(c, &e, &len);
+    c->body = e.text.failed || warnings.failed ? NULL : assemble(c, &e, &warnings, &len);
     bool is_ok = !e.count || has_item(c);
     c->reply = (rv_reply){.http_status = is_ok ? 200 : e.http_status,
                           .content_type = "application/json",
@@ -201,4 +229,5 @@ void rv__reply_build(rv_call *c)
         c->reply =
             (rv_reply){500, "application/json", no_memory_body, sizeof no_memory_body - 1, -1};
     rv__buf_free(&e.text);
+    rv__buf_free(&warnings);
 }

@@ -45,6 +45,16 @@ static void write_step(rv__buf *b, const rv_event *e)
         write_preview(b, e->preview);
 }
 
+static void write_end(rv__buf *b, const rv_job *j)
+{
+    rv__buf_addf(b, ",\"state\":\"%s\"", state_words[j->shown]);
+    if (!rv_job_warning(j, 0))
+        return;
+    rv__buf_adds(b, ",\"warnings\":[");
+    rv__job_warnings_json(j, false, b);
+    rv__buf_adds(b, "]");
+}
+
 static void write_event(rv__buf *b, const rv_job *j, const rv_event *e)
 {
     static const char *const names[] = {[RV_EVENT_QUEUED] = "queued",
@@ -62,7 +72,7 @@ static void write_event(rv__buf *b, const rv_job *j, const rv_event *e)
     else if (e->kind == RV_EVENT_IMAGE)
         write_image(b, j, e->index);
     else if (e->kind == RV_EVENT_END)
-        rv__buf_addf(b, ",\"state\":\"%s\"", state_words[j->shown]);
+        write_end(b, j);
     rv__buf_adds(b, "}\n\n");
 }
 

@@ -6,6 +6,7 @@
  *     stub:after=N      … only after N pictures were delivered
  *     stub:hang         never ends by itself (until cancelled)
  *     stub:nsfw         flags its pictures
+ *     stub:warn         warns, and goes on
  *     stub:short        says it is done but delivers one picture less */
 #include <pthread.h>
 #include <stdint.h>
@@ -28,7 +29,7 @@ typedef struct stub {
 typedef struct script {
     rv_status fail; /* RV_OK: no failure */
     size_t after;
-    bool hangs, is_flagged, is_short;
+    bool hangs, is_flagged, is_short, warns;
 } script;
 
 /* ---- hashing ---- */
@@ -148,6 +149,7 @@ static script read_script(const char *prompt)
         s.after = strtoul(after + strlen("stub:after="), NULL, 10);
     s.hangs = strstr(prompt, "stub:hang") != NULL;
     s.is_flagged = strstr(prompt, "stub:nsfw") != NULL;
+    s.warns = strstr(prompt, "stub:warn") != NULL;
     s.is_short = strstr(prompt, "stub:short") != NULL;
     return s;
 }
@@ -196,6 +198,8 @@ static rv_status stub_run(void *self, const rv_task *t, rv__port *port, rv_error
 {
     script s = read_script(rv__json_get_string(rv__task_value(t), "positivePrompt", ""));
     size_t n = rv__task_results(t) - (s.is_short ? 1 : 0);
+    if (s.warns)
+        port->warn(port, "stubWarning", "positivePrompt", "the stub was told to \"warn\"");
     for (size_t i = 0; i < n; i++) {
         if (s.fail != RV_OK && i == s.after)
             return rv__fail(err, s.fail, "the stub was told to fail");

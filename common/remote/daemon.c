@@ -175,6 +175,23 @@ static void on_reply(errand *e, const rv__value *v)
     e->error.retry_after_ms = rv__json_get_int(v, "retryAfter", -1);
 }
 
+static void on_warnings(errand *e, const rv__value *list)
+{
+    for (const rv__value *v = rv__json_first(list); v; v = rv__json_next(v)) {
+        const char *message = rv__json_get_string(v, "message", NULL);
+        if (message)
+            e->port->warn(e->port, rv__json_get_string(v, "code", NULL),
+                          rv__json_get_string(v, "parameter", NULL), message);
+    }
+}
+
+static void on_end(errand *e, const rv__value *v)
+{
+    on_warnings(e, rv__json_get(v, "warnings"));
+    e->is_done =
+        e->received == e->wanted && strcmp(rv__json_get_string(v, "state", ""), "done") == 0;
+}
+
 static void on_step(errand *e, const rv__value *v)
 {
     const char *uri = rv__json_get_string(v, "preview", NULL);
@@ -204,8 +221,7 @@ static bool on_event(void *user, const char *name, const char *data, size_t len)
     else if (strcmp(name, "image") == 0)
         go_on = on_item(e, rv__json_get(v, "item"), rv__json_get_int(v, "index", -1));
     else if (strcmp(name, "end") == 0)
-        e->is_done =
-            e->received == e->wanted && strcmp(rv__json_get_string(v, "state", ""), "done") == 0;
+        on_end(e, v);
     else if (strcmp(name, "reply") == 0)
         on_reply(e, v);
     rv__json_free(v);
@@ -235,6 +251,7 @@ static void read_plain(errand *e)
     for (const rv__value *i = rv__json_first(rv__json_get(v, "data")); i && go_on;
          i = rv__json_next(i))
         go_on = on_item(e, i, index++);
+    on_warnings(e, rv__json_get(v, "warnings"));
     if (!v)
         rv__fail(&e->error, RV_PROVIDER, "the answer is not JSON");
     else if (go_on && rv__json_get(v, "errors"))

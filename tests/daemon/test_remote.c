@@ -529,6 +529,26 @@ static void tasks_survive_the_hop(void **state)
     real_close(&d);
 }
 
+static void warnings_arrive(void **state)
+{
+    real d;
+    real_open(&d);
+    real_start(&d, "0");
+    rv *r = open_client(d.address);
+    rv_batch *b = batch_of(r, 1, "stub:warn", "");
+    rv_job *j = submit(r, b, NULL);
+    assert_null(rv_job_warning(j, 0));
+    rv_wait(r, j, -1);
+    assert_int_equal(rv_job_state(j), RV_DONE);
+    assert_string_equal(rv_job_warning(j, 0), "the stub was told to \"warn\"");
+    assert_null(rv_job_warning(j, 1));
+    rv_job_unref(j);
+    rv_batch_unref(b);
+    rv_close(r);
+    real_kill(&d, SIGTERM);
+    real_close(&d);
+}
+
 static void many_at_once(void **state)
 {
     real d;
@@ -570,6 +590,6 @@ int main(void)
                                        cmocka_unit_test(allocations_fail),
                                        cmocka_unit_test(daemon_comes_and_goes),
                                        cmocka_unit_test(tasks_survive_the_hop),
-                                       cmocka_unit_test(many_at_once)};
+                                       cmocka_unit_test(warnings_arrive), cmocka_unit_test(many_at_once)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -68,6 +68,12 @@ static void item(rv__port *port, size_t index, rv_image *image, char *text)
     rv__free(text);
 }
 
+static void warn(rv__port *port, const char *code, const char *parameter, const char *message)
+{
+    if (!message)
+        abort();
+}
+
 static bool cancelled(const rv__port *port)
 {
     return false;
@@ -134,7 +140,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                           .step = step,
                           .item = item,
                           .cancelled = cancelled,
-                          .end = end}};
+                          .end = end,
+                          .warn = warn}};
     if (executor->start(self, the_task(), &w.port, &err) != RV_OK)
         abort();
     feed(data, size);

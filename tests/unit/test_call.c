@@ -447,10 +447,41 @@ static void streams_carry_previews(void **state)
     }
 }
 
+/* Warnings of the request and of the run stand beside the data, never under "errors". */
+static void warnings_stand_beside_the_data(void **state)
+{
+    rv *r = open_stub("0");
+    outcome o = {0};
+    char *body = body_text(1, "stub:warn",
+                           ",\"outputType\":\"base64Data\",\"negativePrompt\":\"rain\"");
+    rv_call *c = begin(r, body, &o);
+    drain(r);
+    rv__value *v = reply_value(c);
+    const rv__value *first = rv__json_first(rv__json_get(v, "warnings"));
+    const rv__value *second = rv__json_next(first);
+    assert_int_equal(rv_call_reply(c)->http_status, 200);
+    assert_null(rv__json_get(v, "errors"));
+    assert_int_equal(rv__json_size(rv__json_get(v, "data")), 1);
+    assert_int_equal(rv__json_size(rv__json_get(v, "warnings")), 2);
+    assert_string_equal(rv__json_get_string(first, "code", ""), "incompatibleParameters");
+    assert_string_equal(rv__json_get_string(second, "code", ""), "stubWarning");
+    assert_string_equal(rv__json_get_string(second, "parameter", ""), "positivePrompt");
+    assert_string_equal(rv__json_get_string(second, "message", ""),
+                        "the stub was told to \"warn\"");
+    assert_non_null(rv__json_get(second, "taskUUID"));
+    assert_non_null(strstr(o.stream, "\"state\":\"done\",\"warnings\":[{\"code\":\"stubWarning\""));
+    rv__json_free(v);
+    rv_call_free(c);
+    rv_close(r);
+    free(body);
+    free(o.stream);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(replies_have_the_right_form),
                                        cmocka_unit_test(streams_carry_previews),
+                                       cmocka_unit_test(warnings_stand_beside_the_data),
                                        cmocka_unit_test(errors_name_their_task),
                                        cmocka_unit_test(full_queue_is_429),
                                        cmocka_unit_test(all_forms_are_the_same_file),

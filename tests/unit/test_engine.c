@@ -312,6 +312,115 @@ static void the_executor_ignores_nothing(void **state)
     rv_close(r);
 }
 
+/* ---- prompts ------------------------------------------------------------------------------------------------ */
+
+static void long_prompts_say_where_they_are_cut(void **state)
+{
+    char                text[4096] = "";
+    rv__picture_request r = simple();
+    fixture             f;
+    char               *note;
+    size_t              least = 1000;
+
+    open_fixture(&f, 1);
+    assert_null(rv__pipeline_cut(f.pipeline, &r, false));
+    for (int i = 1; i <= 400; i++)
+        snprintf(text + strlen(text), sizeof text - strlen(text), "w%d ", i % 10);
+    r.prompt = text;
+    r.negative = "rain";
+    note = rv__pipeline_cut(f.pipeline, &r, false);
+    assert_non_null(note);
+    assert_true(strlen(note) < 500);
+    assert_non_null(strstr(note, "T5 stops after word "));
+    assert_non_null(strstr(note, " of 400"));
+    for (const char *at = note; (at = strstr(at, "after word ")); at++) {
+        size_t word = (size_t)strtoul(at + strlen("after word "), NULL, 10), letter;
+
+        assert_int_equal(sscanf(at, "after word %*u (\"w%zu\")", &letter), 1);
+        assert_int_equal(letter, word % 10);
+        least = word < least ? word : least;
+    }
+    rv__free(note);
+    assert_null(rv__pipeline_cut(f.pipeline, &r, true));
+    /* What is told to fit does fit. */
+    assert_true(least > 0 && least < 400);
+    text[3 * least] = '\0';
+    assert_null(rv__pipeline_cut(f.pipeline, &r, false));
+    memset(text, 'x', 2000);
+    text[2000] = '\0';
+    note = rv__pipeline_cut(f.pipeline, &r, false);
+    assert_non_null(note);
+    assert_non_null(strstr(note, "inside word 1"));
+    rv__free(note);
+    close_fixture(&f);
+}
+
+/* The token for no words is the empty prompt, and guidance from nothing to nothing is none. */
+static void blank_is_no_prompt(void **state)
+{
+    static uint8_t      one[BYTES], other[BYTES];
+    rv__picture_request r = simple();
+    rv_error            err;
+    fixture             f;
+
+    open_fixture(&f, 2);
+    r.prompt = "";
+    assert_int_equal(rv__pipeline_run(f.pipeline, &r, one, NULL, &err), RV_OK);
+    r.guidance = 5;
+    assert_int_equal(rv__pipeline_run(f.pipeline, &r, other, NULL, &err), RV_OK);
+    for (size_t i = 0; i < BYTES; i++)
+        assert_true(abs(one[i] - other[i]) <= 1);
+    r.prompt = "__BLANK__"; /* four ordinary words to the encoders */
+    assert_int_equal(rv__pipeline_run(f.pipeline, &r, other, NULL, &err), RV_OK);
+    assert_int_not_equal(memcmp(one, other, BYTES), 0);
+    close_fixture(&f);
+}
+
+static void get_picture(rv *r, const char *model, const char *prompt, const char *more, uint8_t *out,
+                        char *warning, size_t size)
+{
+    char     *body = rv__format("[{\"taskType\":\"imageInference\","
+                                "\"taskUUID\":\"50836053-a0ee-4cf5-b9d6-ae7c5d140ada\",\"positivePrompt\":\"%s\","
+                                "\"model\":\"%s\",\"width\":128,\"height\":128,\"steps\":1,\"seed\":3%s}]",
+                                prompt, model, more);
+    rv_batch *b = rv_batch_parse(r, body, strlen(body));
+    rv_job   *j;
+
+    assert_int_equal(rv_submit(r, rv_batch_task(b, 0), NULL, &j), RV_OK);
+    assert_int_equal(rv_wait(r, j, -1), RV_OK);
+    assert_int_equal(rv_job_state(j), RV_DONE);
+    memcpy(out, rv_image_pixels(rv_job_image(j, 0)), 128 * 128 * 3);
+    snprintf(warning, size, "%s", rv_job_warning(j, 0) ? rv_job_warning(j, 0) : "");
+    rv_job_unref(j);
+    rv_batch_unref(b);
+    rv__free(body);
+}
+
+static void the_executor_warns(void **state)
+{
+    static uint8_t one[128 * 128 * 3], other[128 * 128 * 3];
+    char           model[256], warning[512], prompt[2001];
+    rv_error       err;
+    rv            *r;
+
+    assert_int_equal(rv_open(&r), RV_OK);
+    assert_int_equal(rv_set(r, "model", model_path, &err), RV_OK);
+    read_model_id(r, model, sizeof model);
+    for (int i = 0; i < 2000; i++)
+        prompt[i] = i % 2 ? ' ' : 'a';
+    prompt[2000] = '\0';
+    get_picture(r, model, prompt, "", one, warning, sizeof warning);
+    assert_int_equal(strncmp(warning, "positivePrompt is longer than the model reads: CLIP-L stops", 59), 0);
+    get_picture(r, model, "__BLANK__", "", one, warning, sizeof warning);
+    assert_string_equal(warning, "");
+    get_picture(r, model, "__BLANK__", ",\"CFGScale\":7", other, warning, sizeof warning);
+    assert_memory_equal(one, other, sizeof one);
+    get_picture(r, model, "__BLANK__", ",\"CFGScale\":7,\"negativePrompt\":\"rain\"", other, warning,
+                sizeof warning);
+    assert_int_not_equal(memcmp(one, other, sizeof one), 0);
+    rv_close(r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -322,6 +431,9 @@ int main(void)
         cmocka_unit_test(cancelling_works_between_and_inside_steps),
         cmocka_unit_test(impossible_requests_are_refused),
         cmocka_unit_test(the_executor_ignores_nothing),
+        cmocka_unit_test(long_prompts_say_where_they_are_cut),
+        cmocka_unit_test(blank_is_no_prompt),
+        cmocka_unit_test(the_executor_warns),
     };
     const char *root = getenv("SOURCE_ROOT");
 
