@@ -11,9 +11,12 @@
 ---@field height? integer From top to bottom; only together with width. (128 to 2048, in steps of 16; default by model)
 ---@field includeCost? boolean Adds the price to each result. (default false)
 ---@field lora? reverie.Request.lora[] Small add-ons that change style or subject; they add up. (1 to 32 items)
+---@field maskImage? string White where the start picture may change, black where it stays.
+---@field maskMargin? integer Works on the masked part alone with so many pixels around it. (32 to 128)
 ---@field model? string Identifier of the model, or one of its aliases. (default by model)
 ---@field negativePrompt? string What the picture should not show; works only with CFGScale above 1. (at most 10000 characters)
 ---@field numberResults? integer How many variations are made, each with another seed. (1 to 20; default 1)
+---@field outpaint? reverie.Request.outpaint Widens the start picture; width and height are those of the result.
 ---@field outputFormat? "JPG"|"PNG"|"WEBP" File format. (default JPG)
 ---@field outputQuality? integer Compression; higher keeps more and makes larger files. (20 to 99; default 95)
 ---@field outputType? "URL"|"base64Data"|"dataURI" How the reply carries the pictures. (default URL)
@@ -21,7 +24,9 @@
 ---@field safety? reverie.Request.safety Whether and how content is checked.
 ---@field scheduler? string How the noise is taken away; Default is the model's own. (default Default)
 ---@field seed? integer|string The same seed gives the same picture again; without it one of 32 bits is drawn. (0 to 9223372036854776000)
+---@field seedImage? string Picture to start from: for variations, inpainting and outpainting.
 ---@field steps? integer Denoising steps; more show more detail and take longer. (from 1; default by model)
+---@field strength? number How far the result may leave the start picture; 0 keeps it, 1 ignores it. (0 to 1; default 0.8)
 ---@field taskType? string What is to be done: imageInference.
 ---@field taskUUID? string Your identifier of the task, a random UUID; every task needs a new one.
 ---@field ttl? integer Seconds a stored picture stays; only with outputType URL. (from 60)
@@ -47,6 +52,13 @@
 ---@field model string Identifier of the LoRA.
 ---@field transformer? "high"|"low"|"both" Part of the denoising that the LoRA takes part in. (default both)
 ---@field weight? number Strength; 0 has no influence, negative values steer away from the style. (-4 to 4, in steps of 0.01; default 1)
+
+---@class reverie.Request.outpaint
+---@field blur? integer Width of the soft border between old and new parts. (0 to 32; default 0)
+---@field bottom? integer Pixels added below. (from 0, in steps of 64)
+---@field left? integer Pixels added on the left. (from 0, in steps of 64)
+---@field right? integer Pixels added on the right. (from 0, in steps of 64)
+---@field top? integer Pixels added above. (from 0, in steps of 64)
 
 ---@class reverie.Request.safety
 ---@field checkContent? boolean Looks for unsafe content; the same as mode fast. An explicit mode wins. (default false)

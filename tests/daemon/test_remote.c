@@ -149,7 +149,7 @@ static const struct {
     {STREAM "event: reply\ndata: "
             "{\"status\":400,\"body\":{\"errors\":[{\"code\":\"contentPolicyViolation\","
             "\"message\":\"no\",\"parameter\":[\"positivePrompt\",\"x\"]}]}}\n\n",
-     RV_VALIDATION, "no"},
+     RV_SAFETY, "no"},
     {STREAM "event: reply\ndata: "
             "{\"status\":503,\"retryAfter\":7000,\"body\":{\"errors\":[{\"code\":\"x\"}]}}\n\n",
      RV_BUSY, "without a reason"},
@@ -465,7 +465,7 @@ static void daemon_comes_and_goes(void **state)
     assert_int_equal(run_one(r, "a fox", NULL), RV_BUSY);
     real_start(&d, "0");
     assert_int_equal(run_one(r, "a fox", NULL), RV_OK);
-    assert_int_equal(run_one(r, "stub:fail=safety", NULL), RV_VALIDATION);
+    assert_int_equal(run_one(r, "stub:fail=safety", NULL), RV_SAFETY);
     real_kill(&d, SIGTERM); /* its kept connection is dead now */
     real_start(&d, "0");
     assert_int_equal(run_one(r, "a fox", NULL), RV_OK);
