@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/base64.h"
 #include "base/json.h"
 #include "base/uuid.h"
 #include "cli/commands.h"
@@ -27,6 +28,8 @@ static const char usage_text[] =
     "  --model M           model id, alias, card, weights folder or GGUF file\n"
     "  --seed N --steps N --width W --height H --cfg X --number N\n"
     "  --negative TEXT     what should not be in the picture\n"
+    "  --image FILE        picture to start from; --strength 0..1 says how far to leave it\n"
+    "  --mask FILE         where it may change: white; black stays\n"
     "  --scheduler S       solver, as the schema of the model lists them\n"
     "  --format F          PNG, JPG or WEBP, when no file name says it\n"
     "  --quality N         20 to 99, for JPG and WEBP (default 95)\n"
@@ -36,7 +39,7 @@ static const char usage_text[] =
     "  --threads N         threads of the engine\n"
     "  --stub              paint a test picture without a model\n";
 
-enum { OPT_FORMAT = 256, OPT_QUALITY, OPT_HELP, OPT_STUB, OPT_SETTING = 300, OPT_FIELD = 400 };
+enum { OPT_FORMAT = 256, OPT_QUALITY, OPT_HELP, OPT_STUB, OPT_IMAGE, OPT_MASK, OPT_SETTING = 300, OPT_FIELD = 400 };
 
 /* Options that are members of the request: numbers go in as they are written, texts as strings. */
 static const struct {
@@ -46,11 +49,16 @@ static const struct {
               {"steps", "steps", false},          {"width", "width", false},
               {"height", "height", false},        {"cfg", "CFGScale", false},
               {"number", "numberResults", false}, {"negative", "negativePrompt", true},
-              {"scheduler", "scheduler", true}};
+              {"scheduler", "scheduler", true},   {"strength", "strength", false}};
 
 static const char *const setting_names[] = {"daemon", "models", "threads"};
 
-enum { FIELDS = sizeof fields / sizeof *fields, MODEL = 0 };
+enum {
+    FIELDS = sizeof fields / sizeof *fields,
+    MODEL = 0,
+    PICTURE_MAX = 22 << 20, /* bytes of a file: two of them fit into a request */
+    REQUEST_MAX = 64 << 20
+};
 
 static const struct option options[] = {{"output", required_argument, NULL, 'o'},
                                         {"format", required_argument, NULL, OPT_FORMAT},
@@ -70,12 +78,16 @@ static const struct option options[] = {{"output", required_argument, NULL, 'o'}
                                         {"number", required_argument, NULL, OPT_FIELD + 6},
                                         {"negative", required_argument, NULL, OPT_FIELD + 7},
                                         {"scheduler", required_argument, NULL, OPT_FIELD + 8},
+                                        {"strength", required_argument, NULL, OPT_FIELD + 9},
+                                        {"image", required_argument, NULL, OPT_IMAGE},
+                                        {"mask", required_argument, NULL, OPT_MASK},
                                         {0}};
 
 typedef struct request {
     rv *r;
     const char *prompt, *output;
     const char *values[FIELDS];
+    char *pictures[2]; /* seedImage and maskImage as base64 */
     rv__image_format format;
     int quality;
     rv__progress progress;
@@ -122,12 +134,38 @@ static int set(request *q, const char *name, const char *value)
     return rv_set(q->r, name, value, &err) == RV_OK ? -1 : rv__cli_fail(value, err.message) + 1;
 }
 
+/* A picture file as base64: -1, or the exit status. */
+static int read_picture(char **out, const char *path)
+{
+    FILE *f = fopen(path, "rb");
+    if (!f)
+        return rv__cli_fail(path, strerror(errno));
+    rv__buf b;
+    rv__buf_init(&b, PICTURE_MAX);
+    char piece[16384];
+    for (size_t n; !b.failed && (n = fread(piece, 1, sizeof piece, f)) > 0;)
+        rv__buf_add(&b, piece, n);
+    bool is_read = !ferror(f);
+    fclose(f);
+    size_t size = rv__base64_size(b.len);
+    rv__free(*out);
+    *out = is_read && !b.failed ? rv__alloc(size + 1) : NULL;
+    if (*out) {
+        rv__base64_encode(b.data, b.len, *out);
+        (*out)[size] = '\0';
+    }
+    rv__buf_free(&b);
+    return *out ? -1 : rv__cli_fail(path, is_read ? "is too large" : "cannot be read");
+}
+
 static int read_option(request *q, int o)
 {
     if (o >= OPT_FIELD)
         q->values[o - OPT_FIELD] = optarg;
     else if (o >= OPT_SETTING)
         return set(q, setting_names[o - OPT_SETTING], optarg);
+    else if (o == OPT_IMAGE || o == OPT_MASK)
+        return read_picture(&q->pictures[o - OPT_IMAGE], optarg);
     else if (o == 'o')
         q->output = optarg;
     else if (o == OPT_FORMAT)
@@ -199,7 +237,7 @@ static char *request_json(const request *q)
     if (!rv__uuid_make(uuid))
         return NULL;
     rv__buf b;
-    rv__buf_init(&b, 16 << 20);
+    rv__buf_init(&b, REQUEST_MAX);
     rv__buf_addf(&b,
                  "[{\"taskType\":\"imageInference\",\"taskUUID\":\"%s\",\"positivePrompt\":", uuid);
     rv__json_write_string(&b, q->prompt);
@@ -211,6 +249,12 @@ static char *request_json(const request *q)
             rv__buf_adds(&b, q->values[i]);
         else
             rv__json_write_string(&b, q->values[i]);
+    }
+    for (int i = 0; i < 2; i++) {
+        if (!q->pictures[i])
+            continue;
+        rv__buf_addf(&b, ",\"%s\":", i ? "maskImage" : "seedImage");
+        rv__json_write_string(&b, q->pictures[i]);
     }
     rv__buf_adds(&b, "}]");
     return rv__buf_take(&b, NULL);
@@ -361,5 +405,7 @@ int rv__command_generate(int argc, char **argv)
             rc = run(&q);
     }
     rv_close(q.r);
+    rv__free(q.pictures[0]);
+    rv__free(q.pictures[1]);
     return rc;
 }

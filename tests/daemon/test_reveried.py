@@ -447,6 +447,23 @@ class CommandLine(DaemonTest):
             self.assertIn("step 3/3", there.stderr)
             self.assertRegex(there.stdout, r"there\.\w+  128x128  seed 5  ")
 
+    def test_pictures_as_input(self):
+        demo = ("--model", "reverie-demo", "--width", "128", "--height", "128", "--steps", "2", "--stub", "--seed", "1")
+        self.assertEqual(self.reverie("a fox", "-o", "a.png", *demo).returncode, 0)
+        p = self.reverie("a fox", "-o", "b.png", "--image", "a.png", "--mask", "a.png", "--strength", "0.5", *demo)
+        self.assertEqual((p.returncode, os.path.exists(os.path.join(self.folder, "b.png"))), (0, True), p.stderr)
+        p = self.reverie("a fox", "--mask", "a.png", *demo)
+        self.assertEqual(p.returncode, 1)
+        self.assertIn("seedImage is required with maskImage", p.stderr)
+        with open(os.path.join(self.folder, "words"), "w") as f:
+            f.write("no picture")
+        p = self.reverie("a fox", "--image", "words", *demo)
+        self.assertEqual(p.returncode, 1)
+        self.assertIn("seedImage must be", p.stderr)
+        p = self.reverie("a fox", "--image", "nowhere.png", *demo)
+        self.assertEqual(p.returncode, 1)
+        self.assertIn("nowhere.png: No such file", p.stderr)
+
     def test_several_pictures(self):
         done = self.small("a fox", "p.png", "--stub", "--number", "2")
         self.assertEqual(done.returncode, 0, done.stderr)
