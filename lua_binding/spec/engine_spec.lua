@@ -24,6 +24,28 @@ describe("the engine", function()
     client:close()
   end)
 
+  it("starts from another picture", function()
+    local client = assert(reverie.client { engine = "local", threads = 2 })
+    local request = {}
+    for key, value in pairs(small) do
+      request[key] = value
+    end
+    request.steps = 4
+    local plain = assert(client:generate(request))[1]:pixels("rgb")
+    request.seedImage, request.strength = reverie.image(("\40\90\160"):rep(128 * 128), 128, 128), 0.5
+    local near = assert(client:generate(request))[1]:pixels("rgb")
+    local function distance(pixels) -- from the given colour
+      local sum = 0
+      for i = 1, #pixels, 3 do
+        local r, g, b = pixels:byte(i, i + 2)
+        sum = sum + math.abs(r - 40) + math.abs(g - 90) + math.abs(b - 160)
+      end
+      return sum / #pixels
+    end
+    assert.truthy(distance(near) < distance(plain))
+    client:close()
+  end)
+
   it("can be left at any time", function()
     local client = assert(reverie.client { engine = "local", threads = 2 })
     local job = assert(client:submit { model = "reverie-demo", positivePrompt = "a red house", steps = 50 })
