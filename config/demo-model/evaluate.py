@@ -303,7 +303,7 @@ def main():
     a.add_argument('checkpoint')
     a.add_argument('reader')
     a.add_argument('vae')
-    for name, kind, default in (('size', int, 256), ('steps', int, 8), ('cfg', float, 4.),
+    for name, kind, default in (('size', int, 256), ('steps', int, 16), ('cfg', float, 4.),
                                 ('shift', float, 3.), ('seed', int, 0), ('threads', int, 1),
                                 ('grid', str, ''), ('part', float, 1.)):
         a.add_argument('--' + name, type=kind, default=default)

@@ -8,7 +8,7 @@ from PIL import Image
 
 import vae as V
 from model import TextEncoders, Transformer, tensors
-from vocabulary import CLASSES, Vocabulary
+from vocabulary import CLASSES, ROWS, Vocabulary
 
 PROMPTS = [
     'a red house on green hills on a sunny day', 'snowy mountains at sunset',
@@ -48,14 +48,14 @@ class Sampler:
         self.vae = V.load(vae) if isinstance(vae, str) else vae
 
     @torch.no_grad()
-    def latents(self, prompts, w, h, steps=8, cfg=4., seed=0, shift=3., negative='', noise=None):
+    def latents(self, prompts, w, h, steps=16, cfg=4., seed=0, shift=3., negative='', noise=None):
         n = len(prompts)
         x = noise
         if x is None:
             x = torch.randn(n, 16, h // 8, w // 8, generator=torch.Generator().manual_seed(seed))
         guided = cfg > 1
         texts = list(prompts) + ([negative] * n if guided else [])
-        t5, llama, pooled = self.text(tensors(self.vocabulary.encode(texts, self.c['length'])))
+        t5, llama, pooled = self.text(tensors(self.vocabulary.encode(texts, ROWS)))
         s = sigmas(steps, shift)
         for now, then in zip(s, s[1:]):
             both = torch.cat([x, x]) if guided else x
@@ -91,7 +91,7 @@ if __name__ == '__main__':
     a.add_argument('vae')
     a.add_argument('out')
     a.add_argument('prompts', nargs='*')
-    for name, kind, default in (('width', int, 256), ('height', int, 256), ('steps', int, 8),
+    for name, kind, default in (('width', int, 256), ('height', int, 256), ('steps', int, 16),
                                 ('cfg', float, 4.), ('shift', float, 3.), ('seed', int, 0),
                                 ('columns', int, 4), ('threads', int, 1), ('negative', str, '')):
         a.add_argument('--' + name, type=kind, default=default)

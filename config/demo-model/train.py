@@ -19,7 +19,7 @@ import sample
 import vae as V
 from model import CONFIG, TextEncoders, Transformer, tensors
 from muon import Muon
-from vocabulary import CLASSES, NEUTRAL, Vocabulary
+from vocabulary import CLASSES, NEUTRAL, ROWS, Vocabulary
 
 HELD_OUT = 96
 # share of the steps, by phase of the training, of the sets of each kind of size
@@ -144,7 +144,7 @@ class Validation:
             zs, attrs = data.get(name)
             z = data.latents(zs[-HELD_OUT:])
             texts = [captions.caption(rng, a) for a in attrs[-HELD_OUT:]]
-            self.parts[name] = (z, tensors(data.vocabulary.encode(texts, CONFIG['length'])),
+            self.parts[name] = (z, tensors(data.vocabulary.encode(texts, ROWS)),
                                 (torch.arange(len(z)) % 16 + .5) / 16,
                                 torch.randn(z.shape, generator=g))
 
@@ -223,20 +223,12 @@ class Trainer:
         kind = (SMALL, MIDDLE, LARGE)[rng.choice(3, p=share)]
         return kind[rng.integers(len(kind))]
 
-    def length(self, tokens, fraction):
-        """Rows of text: padding is attended, so it costs time; the full length comes last."""
-        if tokens < 100:
-            return 16 if self.step % 4 else 20
-        full = fraction > .75 and self.step % 2 or self.step % 8 == 0
-        return CONFIG['length'] if full else 24
-
     def train_step(self, fraction):
         o, name = self.o, self.size(fraction)
         w, h = (int(v) for v in name.split('x'))
         tokens = w * h // 256
-        length = self.length(tokens, fraction)
-        n = max(1, round(o.tokens / (tokens * (1 + tokens / 4000) + 3 * length)))
-        z, ids = self.data.batch(name, n, length, self.device)
+        n = max(1, round(o.tokens / (tokens * (1 + tokens / 4000) + 3 * ROWS)))
+        z, ids = self.data.batch(name, n, ROWS, self.device)
         loss = velocity_loss(self.net, self.text, z, ids, noise_levels(n, tokens, self.device),
                              torch.randn_like(z)).mean()
         balance = sum(b.ff_i.balance for b in self.net.blocks) / len(self.net.blocks)

@@ -98,6 +98,7 @@ women wonder words world worst would year yes you young zoo
 """.split()
 
 PAD, EOS, UNK, BOS = range(4)
+ROWS = 24       # of text, for every encoder; the model card says the same
 FIRST = 4
 CLASS = {w: FIRST + i for i, w in enumerate(WORDS)}
 CLASS.update({w: CLASS[to] for w, to in SAME.items()})
