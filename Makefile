@@ -4,7 +4,7 @@
 BOX    = config/box
 BUILD  = build
 PORT   = 8188
-PROMPT = a red house on green hills at sunset
+PROMPT = a pine forest at sunset with the sun on the right
 JOBS   = $(shell nproc)
 
 .PHONY: all demo test serve bench asan tsan fuzz nightly train-demo install clean help
