@@ -31,6 +31,7 @@ static const char usage_text[] =
     "  --image FILE        picture to start from; --strength 0..1 says how far to leave it\n"
     "  --mask FILE         where it may change: white; black stays\n"
     "  --scheduler S       solver, as the schema of the model lists them\n"
+    "  --lora NAME[=X]     a LoRA of the model's card, with weight X (default 1); may be repeated\n"
     "  --format F          PNG, JPG or WEBP, when no file name says it\n"
     "  --quality N         20 to 99, for JPG and WEBP (default 95)\n"
     "  --daemon unix:PATH  let a running reveried do it\n"
@@ -39,7 +40,17 @@ static const char usage_text[] =
     "  --threads N         threads of the engine\n"
     "  --stub              paint a test picture without a model\n";
 
-enum { OPT_FORMAT = 256, OPT_QUALITY, OPT_HELP, OPT_STUB, OPT_IMAGE, OPT_MASK, OPT_SETTING = 300, OPT_FIELD = 400 };
+enum {
+    OPT_FORMAT = 256,
+    OPT_QUALITY,
+    OPT_HELP,
+    OPT_STUB,
+    OPT_IMAGE,
+    OPT_MASK,
+    OPT_LORA,
+    OPT_SETTING = 300,
+    OPT_FIELD = 400
+};
 
 /* Options that are members of the request: numbers go in as they are written, texts as strings. */
 static const struct {
@@ -53,6 +64,7 @@ static const struct {
 
 static const char *const setting_names[] = {"daemon", "models", "threads"};
 
+enum { LORAS = 32 }; /* the request check says it when there are more than the model takes */
 enum {
     FIELDS = sizeof fields / sizeof *fields,
     MODEL = 0,
@@ -64,6 +76,7 @@ static const struct option options[] = {{"output", required_argument, NULL, 'o'}
                                         {"format", required_argument, NULL, OPT_FORMAT},
                                         {"quality", required_argument, NULL, OPT_QUALITY},
                                         {"stub", no_argument, NULL, OPT_STUB},
+                                        {"lora", required_argument, NULL, OPT_LORA},
                                         {"help", no_argument, NULL, OPT_HELP},
                                         {"daemon", required_argument, NULL, OPT_SETTING},
                                         {"remote", required_argument, NULL, OPT_SETTING},
@@ -86,7 +99,8 @@ static const struct option options[] = {{"output", required_argument, NULL, 'o'}
 typedef struct request {
     rv *r;
     const char *prompt, *output;
-    const char *values[FIELDS];
+    const char *values[FIELDS], *loras[LORAS];
+    int n_loras;
     char *pictures[2]; /* seedImage and maskImage as base64 */
     rv__image_format format;
     int quality;
@@ -172,6 +186,10 @@ static int read_option(request *q, int o)
         return read_format(q, optarg);
     else if (o == OPT_QUALITY)
         return read_quality(q, optarg);
+    else if (o == OPT_LORA && q->n_loras == LORAS)
+        return rv__cli_fail("--lora", "may be given 32 times") + 1;
+    else if (o == OPT_LORA)
+        q->loras[q->n_loras++] = optarg;
     else if (o == OPT_STUB)
         return set(q, "executor", "stub");
     else {
@@ -231,6 +249,30 @@ static bool is_number(const char *text)
     return is;
 }
 
+/* A value of the request: numbers as written, unless a text is meant. */
+static void write_value(rv__buf *b, const char *value, bool is_text)
+{
+    if (!is_text && is_number(value))
+        rv__buf_adds(b, value);
+    else
+        rv__json_write_string(b, value);
+}
+
+static void write_loras(rv__buf *b, const request *q)
+{
+    for (int i = 0; i < q->n_loras; i++) {
+        const char *weight = strrchr(q->loras[i], '=');
+        size_t n = weight ? (size_t)(weight - q->loras[i]) : strlen(q->loras[i]);
+        char *name = rv__strndup(q->loras[i], n);
+        rv__buf_adds(b, i ? ",{\"model\":" : ",\"lora\":[{\"model\":");
+        rv__json_write_string(b, name ? name : "");
+        rv__buf_adds(b, ",\"weight\":");
+        write_value(b, weight ? weight + 1 : "1", false);
+        rv__buf_adds(b, i + 1 < q->n_loras ? "}" : "}]");
+        rv__free(name);
+    }
+}
+
 static char *request_json(const request *q)
 {
     char uuid[RV__UUID_SIZE];
@@ -245,10 +287,7 @@ static char *request_json(const request *q)
         if (!q->values[i])
             continue;
         rv__buf_addf(&b, ",\"%s\":", fields[i].name);
-        if (!fields[i].is_text && is_number(q->values[i]))
-            rv__buf_adds(&b, q->values[i]);
-        else
-            rv__json_write_string(&b, q->values[i]);
+        write_value(&b, q->values[i], fields[i].is_text);
     }
     for (int i = 0; i < 2; i++) {
         if (!q->pictures[i])
@@ -256,6 +295,7 @@ static char *request_json(const request *q)
         rv__buf_addf(&b, ",\"%s\":", i ? "maskImage" : "seedImage");
         rv__json_write_string(&b, q->pictures[i]);
     }
+    write_loras(&b, q);
     rv__buf_adds(&b, "}]");
     return rv__buf_take(&b, NULL);
 }

@@ -6,6 +6,7 @@
 
 #include "base/memory.h"
 #include "engine/edit.h"
+#include "engine/executor_lora.h"
 #include "engine/pipeline.h"
 #include "job/executor.h"
 
@@ -26,7 +27,8 @@ static const char *const known[] = {
     "width",     "height",        "seed",           "steps",          "scheduler",
     "CFGScale",  "numberResults", "outputType",     "outputFormat",   "outputQuality",
     "ttl",       "includeCost",   "deliveryMethod", "webhookURL",     "uploadEndpoint",
-    "strength", /* without seedImage it has no effect, of which the request was warned */
+    "lora",      "strength", /* without seedImage it has no effect, of which the request was warned
+                              */
     "seedImage", "maskImage",     "maskMargin",     "outpaint",
 };
 
@@ -311,6 +313,8 @@ static rv_status engine_run(void *self, const rv_task *t, rv__port *port, rv_err
     status = check_task(rv__task_value(t), err);
     if (status == RV_OK)
         status = open_model(e, rv__task_model(t), err);
+    if (status == RV_OK)
+        status = rv__executor_loras(e->pipeline, rv__task_value(t), rv__task_model(t), err);
     if (status == RV_OK)
         status = read_task(e, t, &scheduler, &request, err);
     if (status == RV_OK && is_edit)

@@ -55,6 +55,19 @@ static inline void rv__op_share(int64_t rows, int thread, int threads, int64_t *
     *last = *first + each < rows ? *first + each : rows;
 }
 
+/* What a parameter's leaf has in `extra`: where it comes from, and low-rank matrices whose product
+ * is added to it. */
+typedef struct rv__addition {
+    struct rv__addition *next;
+    const rv__tensor *down, *up;
+    float scale;
+} rv__addition;
+
+typedef struct rv__leaf {
+    const rv__tensor *tensor;
+    rv__addition *additions;
+} rv__leaf;
+
 /* Rows of a weight as F32, whatever it is stored as; plain: what the leaf says of itself is all. */
 bool rv__weight_is_plain(const struct ggml_tensor *leaf);
 void rv__weight_rows(const struct ggml_tensor *leaf, int64_t first, int64_t count, float *out);

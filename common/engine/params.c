@@ -20,7 +20,8 @@ struct rv__params {
     char *part;
     void *memory;
     struct ggml_context *context;
-    copy *copies; /* data of leaves that could not be used in place */
+    rv__leaf *leaves; /* one per leaf, which points to it */
+    copy *copies;     /* data of leaves that could not be used in place */
     size_t used, max;
     rv_error error; /* first failure; status RV_OK while there is none */
 };
@@ -37,9 +38,10 @@ rv_status rv__params_open(const rv__weights *w, const char *part, rv__params **o
     size = count * ggml_tensor_overhead() + 4096;
     p->weights = w;
     p->max = count;
+    p->leaves = rv__calloc(count, sizeof *p->leaves);
     p->part = rv__strdup(part);
     p->memory = rv__alloc(size);
-    if (p->part && p->memory)
+    if (p->part && p->memory && p->leaves)
         p->context = ggml_init(
             (struct ggml_init_params){.mem_size = size, .mem_buffer = p->memory, .no_alloc = true});
     if (!p->context) {
@@ -65,6 +67,8 @@ void rv__params_close(rv__params *p)
         p->copies = c->next;
         rv__free(c);
     }
+    rv__params_plain(p);
+    rv__free(p->leaves);
     rv__free(p->memory);
     rv__free(p->part);
     rv__free(p);
@@ -164,10 +168,10 @@ static struct ggml_tensor *make_leaf(rv__params *p, const rv__tensor *t)
         return fail(p, RV_INTERNAL, t->name, "more leaves than tensors");
     for (int i = 0; i < t->n_dims; i++)
         ne[i] = t->shape[t->n_dims - 1 - i];
-    p->used++;
+    p->leaves[p->used].tensor = t;
     leaf = ggml_new_tensor_4d(p->context, type, ne[0], ne[1], ne[2], ne[3]);
     ggml_set_name(leaf, t->name);
-    leaf->extra = (void *)(uintptr_t)t;
+    leaf->extra = &p->leaves[p->used++];
     return fill(p, leaf, t) ? leaf : fail(p, RV_MEMORY, t->name, "out of memory");
 }
 
@@ -175,7 +179,7 @@ static struct ggml_tensor *known_leaf(const rv__params *p, const rv__tensor *t)
 {
     for (struct ggml_tensor *leaf = ggml_get_first_tensor(p->context); leaf;
          leaf = ggml_get_next_tensor(p->context, leaf))
-        if (leaf->extra == t)
+        if (((const rv__leaf *)leaf->extra)->tensor == t)
             return leaf;
     return NULL;
 }
@@ -256,9 +260,9 @@ void rv__param_floats(const struct ggml_tensor *leaf, float *out)
 /* A tensor stored in another way than ggml's is never copied as it is, so its leaf has its data. */
 bool rv__weight_is_plain(const struct ggml_tensor *leaf)
 {
-    const rv__tensor *t = leaf->extra;
+    const rv__leaf *about = leaf->extra;
 
-    return !t || leaf->data != t->data || rv__tensor_is_plain(t);
+    return !about || leaf->data != about->tensor->data || rv__tensor_is_plain(about->tensor);
 }
 
 void rv__weight_rows(const struct ggml_tensor *leaf, int64_t first, int64_t count, float *out)
@@ -266,9 +270,53 @@ void rv__weight_rows(const struct ggml_tensor *leaf, int64_t first, int64_t coun
     const char *data = (const char *)leaf->data + (size_t)first * leaf->nb[1];
 
     if (!rv__weight_is_plain(leaf))
-        rv__tensor_floats(leaf->extra, first, count, out);
+        rv__tensor_floats(((const rv__leaf *)leaf->extra)->tensor, first, count, out);
     else if (leaf->type == GGML_TYPE_F32)
         memcpy(out, data, (size_t)count * leaf->nb[1]);
     else
         ggml_get_type_traits(leaf->type)->to_float(data, out, count * leaf->ne[0]);
+}
+
+/* ---- additions ---- */
+
+void rv__params_plain(rv__params *p)
+{
+    for (size_t i = 0; i < p->used; i++)
+        while (p->leaves[i].additions) {
+            rv__addition *a = p->leaves[i].additions;
+            p->leaves[i].additions = a->next;
+            rv__free(a);
+        }
+}
+
+static bool is_addition(const rv__tensor *t, const rv__tensor *down, const rv__tensor *up)
+{
+    return t->n_dims == 2 && down->n_dims == 2 && up->n_dims == 2 &&
+           down->shape[1] == t->shape[1] && up->shape[0] == t->shape[0] &&
+           up->shape[1] == down->shape[0] && down->shape[0] > 0 && rv__tensor_is_float(down) &&
+           rv__tensor_is_float(up);
+}
+
+rv_status rv__params_add(rv__params *p, const char *name, const rv__tensor *down,
+                         const rv__tensor *up, float scale, rv_error *err)
+{
+    const rv__tensor *t = rv__weights_find(p->weights, p->part, name);
+    struct ggml_tensor *leaf = t ? known_leaf(p, t) : NULL;
+    rv__addition *a, **end;
+
+    if (!leaf)
+        return rv__fail(err, RV_UNSUPPORTED, "%s: there is no matrix %.200s to add to", p->part,
+                        name);
+    if (!is_addition(t, down, up))
+        return rv__fail(err, RV_FORMAT, "%s: what is added to %.200s does not fit it", p->part,
+                        name);
+    a = rv__calloc(1, sizeof *a);
+    if (!a)
+        return rv__fail(err, RV_MEMORY, "out of memory");
+    *a = (rv__addition){.down = down, .up = up, .scale = scale};
+    for (end = &((rv__leaf *)leaf->extra)->additions; *end;
+         end = &(*end)->next) /* in the order they come */
+        ;
+    *end = a;
+    return RV_OK;
 }

@@ -7,6 +7,7 @@
 #include "base/memory.h"
 #include "picture_start.h"
 #include "preview.h"
+#include "lora_set.h"
 #include "prompt_cache.h"
 #include "rng.h"
 #include "text_cut.h"
@@ -27,6 +28,7 @@ struct rv__pipeline {
     rv__transformer *transformer;
     rv__vae *vae;
     rv__prompt_cache *prompts;
+    rv__lora_set *loras;
     rv__preview *preview; /* NULL until somebody wants to watch */
 };
 
@@ -118,9 +120,19 @@ void rv__pipeline_close(rv__pipeline *p)
     rv__prompt_cache_free(p->prompts);
     rv__text_close(p->text);
     rv__transformer_close(p->transformer);
+    rv__lora_set_free(p->loras);
     rv__vae_close(p->vae);
     rv__free(p->preview);
     rv__free(p);
+}
+
+rv_status rv__pipeline_loras(rv__pipeline *p, const rv__lora_use *list, size_t count, rv_error *err)
+{
+    rv_status status = rv__pipeline_load(p, err);
+
+    return status == RV_OK
+               ? rv__lora_set_use(&p->loras, p->weights, p->transformer, list, count, err)
+               : status;
 }
 
 const rv__scheduler_config *rv__pipeline_scheduler(const rv__pipeline *p)

@@ -18,6 +18,17 @@ void rv__pipeline_close(rv__pipeline *p);
 /* Opens all parts now instead of with the first picture. */
 rv_status rv__pipeline_load(rv__pipeline *p, rv_error *err);
 
+/* A LoRA file and how strongly it acts. */
+typedef struct rv__lora_use {
+    const char *path;
+    double weight;
+} rv__lora_use;
+
+/* Pictures from now on are made with exactly these (lora_set.h).  Errors name the file and the key.
+ */
+rv_status rv__pipeline_loras(rv__pipeline *p, const rv__lora_use *list, size_t count,
+                             rv_error *err);
+
 /* The model's own scheduler. */
 const rv__scheduler_config *rv__pipeline_scheduler(const rv__pipeline *p);
 
@@ -51,7 +62,7 @@ typedef struct rv__pipeline_hooks {
 
 /* A picture to start from instead of noise alone. */
 typedef struct rv__picture_input {
-    const uint8_t *rgb; /* width * height * 3 */
+    const uint8_t *rgb;  /* width * height * 3 */
     const uint8_t *mask; /* width * height, 255 where all may change, 0 nothing; NULL: everywhere */
     double strength; /* 0 .. 1: which part of the steps runs, the last ones; 0: rgb is the result */
 } rv__picture_input;

@@ -7,6 +7,7 @@
 
 #include "base/memory.h"
 #include "graph_op.h"
+#include "tensor_rows.h"
 #include "vector_math.h"
 
 /* A run of rows that share a weight. */
@@ -51,9 +52,21 @@ static bool is_ready(const struct ggml_tensor *w)
     return w->type == GGML_TYPE_F32 && rv__weight_is_plain(w);
 }
 
+static const rv__addition *additions_of(const struct ggml_tensor *w)
+{
+    return w->extra ? ((const rv__leaf *)w->extra)->additions : NULL;
+}
+
 static size_t weight_bytes(const product *p, const struct ggml_tensor *w)
 {
-    return w && !is_ready(w) ? (size_t)(p->tile_out * p->in) * sizeof(float) : 0;
+    size_t need = w && !is_ready(w) ? (size_t)(p->tile_out * p->in) : 0;
+
+    for (const rv__addition *a = w ? additions_of(w) : NULL; a; a = a->next) {
+        size_t own = (size_t)(a->down->shape[0] * (p->in + p->tile_out + p->tile_rows));
+
+        need = own > need ? own : need;
+    }
+    return need * sizeof(float);
 }
 
 /* Rows [first, first + count) of a weight as F32: where they lie, or unpacked into room. */
@@ -80,6 +93,34 @@ static void multiply(const float *x, const float *w, float *y, int64_t rows, int
                     x, (int)in, w, (int)in, beta, y, (int)ldy);
 }
 
+/* Rows of a small matrix as F32: where they lie, or unpacked behind *room, which moves on. */
+static const float *small_rows(const rv__tensor *t, int64_t first, int64_t count, float **room)
+{
+    float *at = *room;
+
+    if (t->type == GGML_TYPE_F32 && rv__tensor_is_plain(t))
+        return (const float *)t->data + first * t->shape[1];
+    rv__tensor_floats(t, first, count, at);
+    *room += count * t->shape[1];
+    return at;
+}
+
+/* y += scale * (x down^T) up^T for each low-rank addition to the weight. */
+static void add_low_rank(const struct ggml_tensor *w, const float *x, float *y, int64_t rows,
+                         int64_t col, int64_t count, int64_t ldy, float *room)
+{
+    for (const rv__addition *a = additions_of(w); a; a = a->next) {
+        int64_t rank = a->down->shape[0];
+        float *inner = room, *rest = room + rows * rank;
+        const float *down = small_rows(a->down, 0, rank, &rest),
+                    *up = small_rows(a->up, col, count, &rest);
+
+        multiply(x, down, inner, rows, rank, w->ne[0], rank, false);
+        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)rows, (int)count, (int)rank,
+                    a->scale, inner, (int)rank, up, (int)rank, 1.0f, y, (int)ldy);
+    }
+}
+
 static RV__VECTOR void gate_rows(float *y, const float *gate, int64_t rows, int64_t count,
                                  int64_t ldy)
 {
@@ -104,11 +145,13 @@ static void run_tile(const product *p, const segment *s, int64_t row, int64_t co
             memcpy(y + r * p->out, s->bias + col, (size_t)count * sizeof *y);
     multiply(x, weight_rows(s->weight, col, count, room), y, rows, count, p->in, p->out,
              s->bias != NULL);
+    add_low_rank(s->weight, x, y, rows, col, count, p->out, room);
     if (s->gate) {
         float *gate = room;
 
         room += p->tile_rows * p->tile_out;
         multiply(x, weight_rows(s->gate, col, count, room), gate, rows, count, p->in, count, false);
+        add_low_rank(s->gate, x, gate, rows, col, count, count, room);
         gate_rows(y, gate, rows, count, p->out);
     }
 }

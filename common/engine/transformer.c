@@ -107,6 +107,19 @@ void rv__transformer_release(rv__transformer *t)
     memset(&t->shape, 0, sizeof t->shape);
 }
 
+rv_status rv__transformer_add(rv__transformer *t, const char *name, const rv__tensor *down,
+                              const rv__tensor *up, float scale, rv_error *err)
+{
+    rv__transformer_release(t); /* its products have no room for it */
+    return rv__params_add(t->net.params, name, down, up, scale, err);
+}
+
+void rv__transformer_plain(rv__transformer *t)
+{
+    rv__transformer_release(t);
+    rv__params_plain(t->net.params);
+}
+
 size_t rv__transformer_bytes(const rv__transformer *t)
 {
     return (t->graph ? rv__graph_bytes(t->graph) : 0) +

@@ -59,6 +59,12 @@ rv_status rv__transformer_prepare(rv__transformer *t, int64_t width, int64_t hei
 rv_status rv__transformer_run(rv__transformer *t, const float *latents, const float *timesteps,
                               float *out, rv__cancel_fn *cancelled, void *user, rv_error *err);
 
+/* Adds a low-rank product to the matrix of this name, or takes all additions away; prepare again
+ * before running.  See rv__params_add. */
+rv_status rv__transformer_add(rv__transformer *t, const char *name, const rv__tensor *down,
+                              const rv__tensor *up, float scale, rv_error *err);
+void rv__transformer_plain(rv__transformer *t);
+
 /* Gives the prepared graph's memory back; prepare again before running. */
 void rv__transformer_release(rv__transformer *t);
 

@@ -14,6 +14,8 @@
  *       "executors": [{"name": "engine"}, {"name": "fal", "model": "…"}],  in order of preference
  *       "engine": {"weights": "hidream-i1-fast.gguf"}   or an object of paths, one per part:
  *                               {"transformer": "…", "vae": "…", … "config": "…"} (engine/weights.h)
+ *                               "loras": {"local:style@1": "style.safetensors"}  files by the names requests use
+ *                               "lora_folder": "loras"       any other NAME is NAME.safetensors in it
  *     }
  *
  * id and name are required.  Members that start with "x-" are for others; unknown ones are refused. */

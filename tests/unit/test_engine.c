@@ -290,7 +290,9 @@ static void the_executor_ignores_nothing(void **state)
          0},
         {",\"safety\":{\"checkContent\":true}", RV_UNSUPPORTED, "safety.", 0},
         {",\"safety\":{\"mode\":\"none\"}", RV_OK, "", 1},
-        {",\"lora\":[{\"model\":\"civitai:1@1\",\"weight\":1}]", RV_UNSUPPORTED, "lora", 0},
+        {",\"lora\":[{\"model\":\"civitai:1@1\",\"weight\":1}]", RV_NOT_FOUND, "lora[0].model", 0},
+        {",\"lora\":[{\"model\":\"civitai:1@1\",\"transformer\":\"low\"}]", RV_UNSUPPORTED,
+         "lora[0].transformer", 0},
     };
     char blamed[128], model[256];
     size_t pictures;

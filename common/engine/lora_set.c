@@ -1,0 +1,125 @@
+/* See lora_set.h. */
+#include "lora_set.h"
+
+#include <string.h>
+
+#include "base/memory.h"
+
+typedef struct entry {
+    char *path;
+    double weight;
+    rv__lora *lora;
+} entry;
+
+struct rv__lora_set {
+    size_t count;
+    entry list[];
+};
+
+void rv__lora_set_free(rv__lora_set *set)
+{
+    for (size_t i = 0; set && i < set->count; i++) {
+        rv__free(set->list[i].path);
+        rv__lora_close(set->list[i].lora);
+    }
+    rv__free(set);
+}
+
+/* Adds up the entries of each file; keeps the order in which files come first. */
+static rv__lora_set *add_up(const rv__lora_use *list, size_t count)
+{
+    rv__lora_set *set = rv__calloc(1, sizeof *set + count * sizeof set->list[0]);
+    for (size_t i = 0; i < count && set; i++) {
+        size_t k = 0;
+        while (k < set->count && strcmp(set->list[k].path, list[i].path) != 0)
+            k++;
+        if (k == set->count) {
+            set->list[k].path = rv__strdup(list[i].path);
+            if (!set->list[k].path) {
+                rv__lora_set_free(set);
+                return NULL;
+            }
+            set->count++;
+        }
+        set->list[k].weight += list[i].weight;
+    }
+    return set;
+}
+
+static void drop_zeros(rv__lora_set *set)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < set->count; i++) {
+        if (set->list[i].weight != 0)
+            set->list[kept++] = set->list[i];
+        else
+            rv__free(set->list[i].path);
+    }
+    set->count = kept;
+}
+
+static bool is_same(const rv__lora_set *a, const rv__lora_set *b)
+{
+    size_t n = a ? a->count : 0;
+    bool same = n == b->count;
+    for (size_t i = 0; i < n && same; i++)
+        same =
+            strcmp(a->list[i].path, b->list[i].path) == 0 && a->list[i].weight == b->list[i].weight;
+    return same;
+}
+
+/* Opens what the old set has not open already. */
+static rv_status open_all(rv__lora_set *set, rv__lora_set *old, const rv__weights *model,
+                          rv_error *err)
+{
+    rv_status status = RV_OK;
+    for (size_t i = 0; i < set->count && status == RV_OK; i++) {
+        for (size_t k = 0; old && k < old->count && !set->list[i].lora; k++) {
+            if (old->list[k].lora && strcmp(old->list[k].path, set->list[i].path) == 0) {
+                set->list[i].lora = old->list[k].lora;
+                old->list[k].lora = NULL;
+            }
+        }
+        if (!set->list[i].lora)
+            status = rv__lora_open(set->list[i].path, model, &set->list[i].lora, err);
+    }
+    return status;
+}
+
+static rv_status add_all(const rv__lora_set *set, rv__transformer *t, rv_error *err)
+{
+    rv_status status = RV_OK;
+    for (size_t i = 0; i < set->count && status == RV_OK; i++) {
+        size_t parts;
+        const rv__lora_part *p = rv__lora_parts(set->list[i].lora, &parts);
+        for (size_t k = 0; k < parts && status == RV_OK; k++)
+            status = rv__transformer_add(t, p[k].module, p[k].down, p[k].up,
+                                         (float)(set->list[i].weight * (double)p[k].scale), err);
+    }
+    return status;
+}
+
+rv_status rv__lora_set_use(rv__lora_set **set, const rv__weights *model, rv__transformer *t,
+                           const rv__lora_use *list, size_t count, rv_error *err)
+{
+    rv__lora_set *old = *set, *wanted = add_up(list, count);
+    if (!wanted)
+        return rv__fail(err, RV_MEMORY, "out of memory");
+    drop_zeros(wanted);
+    if (is_same(old, wanted)) {
+        rv__lora_set_free(wanted);
+        return RV_OK;
+    }
+    rv__transformer_plain(t);
+    rv_status status = open_all(wanted, old, model, err);
+    if (status == RV_OK)
+        status = add_all(wanted, t, err);
+    rv__lora_set_free(old);
+    *set = wanted;
+    if (status != RV_OK) {
+        rv__transformer_plain(t);
+        rv__lora_set_free(wanted);
+        *set = NULL;
+    }
+    return status;
+}
