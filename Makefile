@@ -7,7 +7,7 @@ PORT   = 8188
 PROMPT = a pine forest at sunset with the sun on the right
 JOBS   = $(shell nproc)
 
-.PHONY: all demo test serve bench asan tsan fuzz nightly train-demo install clean help
+.PHONY: all demo test serve bench asan lua-valgrind tsan fuzz nightly train-demo install clean help
 
 all: ## build everything
 	@$(BOX) -g build config/build $(BUILD)
@@ -26,6 +26,11 @@ bench: ## figures, each beside a peer of the same run
 
 asan: ## unit, parity and host tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	@$(BOX) -g build,test,lua sh -c 'config/build build-asan -Db_sanitize=address,undefined -Db_lundef=false && exec tests/run build-asan'
+
+lua-valgrind: ## the specs of the Lua module on Lua 5.1 under valgrind
+	@$(BOX) -g build,test,lua sh -c 'config/build $(BUILD) && SOURCE_ROOT=$$PWD BUILD_ROOT=$$PWD/$(BUILD) \
+	  WRAP="valgrind -q --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite --show-leak-kinds=definite \
+	  --suppressions=$$PWD/tests/hosts/lua/valgrind.supp" tests/hosts/lua/run 5.1'
 
 tsan: ## tests of threads under ThreadSanitizer
 	@$(BOX) -g build,test sh -c 'config/build build-tsan -Db_sanitize=thread -Db_lundef=false -Dnginx=false && exec tests/run build-tsan --suite threads'
