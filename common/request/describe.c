@@ -237,6 +237,7 @@ char *rv__models_json(const rv__models *m)
         write_text(&b, "name", model->name);
         write_text(&b, "description", rv__json_get_string(model->card, "description", NULL));
         write_text(&b, "documentation", rv__json_get_string(model->card, "documentation", NULL));
+        write_text(&b, "licence", rv__json_get_string(model->card, "licence", NULL));
         rv__buf_adds(&b, "}");
     }
     rv__buf_adds(&b, "]");

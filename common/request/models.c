@@ -120,7 +120,8 @@ static const char *member_wrong(const rv__value *v)
         return text && rv__air_valid(text) ? NULL : "must be an identifier like runware:97@3";
     if (strcmp(key, "name") == 0)
         return text && *text ? NULL : "must be a text";
-    if (strcmp(key, "description") == 0)
+    if (strcmp(key, "description") == 0 || strcmp(key, "licence") == 0 ||
+        strcmp(key, "provenance") == 0)
         return text ? NULL : "must be a text";
     if (strcmp(key, "documentation") == 0)
         return text && rv__url_valid(text) ? NULL : "must be a URL";
