@@ -37,7 +37,7 @@ tsan: ## tests of threads under ThreadSanitizer
 
 SECONDS = 60
 fuzz: ## every fuzzer for SECONDS=60 seconds
-	@$(BOX) -g build,fuzz sh -c 'CC=clang config/build build-fuzz -Dfuzz=true -Dnginx=false && exec tests/fuzz/run build-fuzz $(SECONDS)'
+	@$(BOX) -g build,fuzz sh -c 'CC=clang config/build build-fuzz -Dfuzz=true -Dnginx=false -Dlua=disabled -Db_lundef=false && exec tests/fuzz/run build-fuzz $(SECONDS)'
 
 nightly: test asan tsan ## all of the above, longer
 	@$(MAKE) --no-print-directory fuzz SECONDS=600
