@@ -34,6 +34,15 @@ static const char usage_text[] =
     "  --max-steps N      largest accepted step count (default 1000)\n"
     "  --preview-steps N  every so many steps an event brings a preview to streams that ask for "
     "them; 0: never (default 0)\n"
+    "  --fetch WORD       where URLs of requests may lead: public, list (only --fetch-allow) or off "
+    "(default public)\n"
+    "  --fetch-allow LIST addresses (10.1.0.0/16) and hosts (*.example.org) they may lead to, public "
+    "or not\n"
+    "  --fetch-deny LIST  addresses and hosts they may never lead to; wins over --fetch-allow\n"
+    "  --fetch-ports LIST ports they may name (default \"80 443 8080 8443\"; *: any)\n"
+    "  --fetch-https WORD on: only https (default off)\n"
+    "  --fetch-timeout N  seconds such a transfer may take (default 15)\n"
+    "  --fetch-size N     largest file that is fetched, bytes (default 20971520)\n"
     "  --preload          load the model at the start, not with the first task\n"
     "  --grace SECONDS    how long running tasks may finish after SIGTERM (default 30)\n"
     "  --help, --version\n";
@@ -43,7 +52,8 @@ enum { OPT_SOCKET = 256, OPT_STATE, OPT_PRELOAD, OPT_GRACE, OPT_HELP, OPT_VERSIO
 /* Options that are settings of the library, by OPT_SETTING + index. */
 static const char *const settings[] = {"models",  "model", "results_url", "executor",   "stub_ms",
                                        "threads", "queue", "max_steps",   "results_ttl",
-                                       "preview_steps"};
+                                       "preview_steps", "fetch", "fetch_allow", "fetch_deny",
+                                       "fetch_ports", "fetch_https", "fetch_timeout", "fetch_size"};
 
 static const struct option options[] = {{"socket", required_argument, NULL, OPT_SOCKET},
                                         {"state", required_argument, NULL, OPT_STATE},
@@ -61,6 +71,13 @@ static const struct option options[] = {{"socket", required_argument, NULL, OPT_
                                         {"max-steps", required_argument, NULL, OPT_SETTING + 7},
                                         {"results-ttl", required_argument, NULL, OPT_SETTING + 8},
                                         {"preview-steps", required_argument, NULL, OPT_SETTING + 9},
+                                        {"fetch", required_argument, NULL, OPT_SETTING + 10},
+                                        {"fetch-allow", required_argument, NULL, OPT_SETTING + 11},
+                                        {"fetch-deny", required_argument, NULL, OPT_SETTING + 12},
+                                        {"fetch-ports", required_argument, NULL, OPT_SETTING + 13},
+                                        {"fetch-https", required_argument, NULL, OPT_SETTING + 14},
+                                        {"fetch-timeout", required_argument, NULL, OPT_SETTING + 15},
+                                        {"fetch-size", required_argument, NULL, OPT_SETTING + 16},
                                         {0}};
 
 typedef struct daemon_state {

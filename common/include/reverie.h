@@ -123,7 +123,16 @@ RV_API void rv_close(rv *r);
  *   max_tasks    most tasks of one body; 0: no limit (0)
  *   preview_steps  every so many steps an event brings a small preview; 0: never (0)
  *   strict_uuid  on | off: insist on version 4 task UUIDs (off)
- *   strict       on | off: unknown parameters are errors, else warnings (on)  */
+ *   strict       on | off: unknown parameters are errors, else warnings (on)
+ *   fetch        public | list | off: where URLs of requests may lead (pictures to fetch, webhooks, uploads):
+ *                to public addresses and what fetch_allow names, only to what it names, or nowhere (public)
+ *   fetch_allow  addresses (10.1.0.0/16, 2001:db8::/32) and hosts (example.org, *.example.org), separated by
+ *                spaces; wins over the built-in list of addresses that are not public
+ *   fetch_deny   the same, what is never reached; wins over fetch_allow
+ *   fetch_ports  ports such URLs may name: "443 8000-8999", * for any (80 443 8080 8443)
+ *   fetch_https  on | off: only https (off)
+ *   fetch_timeout  seconds a whole transfer may take (15)
+ *   fetch_size   largest file that is fetched, bytes (20971520)  */
 RV_API rv_status rv_set(rv *r, const char *name, const char *value, rv_error *err);
 
 typedef enum rv_log_level { RV_LOG_ERROR, RV_LOG_WARN, RV_LOG_INFO, RV_LOG_DEBUG } rv_log_level;

@@ -94,12 +94,14 @@ void rv_close(rv *r)
     r->closed = true;
     forget_all(r);
     rv__store_close(r->store);
+    rv__guard_free(r->guard);
     rv__models_free(r->models);
     rv__setup_free(&r->setup);
     for (size_t i = 0; i < r->model_count; i++)
         rv__free(r->model_paths[i]);
     rv__free(r->model_paths);
     r->store = NULL;
+    r->guard = NULL;
     r->models = NULL;
     if (r->fd >= 0)
         close(r->fd);
@@ -196,6 +198,17 @@ rv_status rv__context_store(rv *r, rv_error *err)
     if (r->store || !r->setup.results_dir)
         return RV_OK;
     return rv__store_open(r->setup.results_dir, &r->store, err);
+}
+
+rv_status rv__context_guard(rv *r, rv_error *err)
+{
+    const rv__setup *s = &r->setup;
+    rv__guard_options o = {.mode = (rv__guard_mode)s->fetch,
+                           .https_only = s->fetch_https,
+                           .allow = s->fetch_allow,
+                           .deny = s->fetch_deny,
+                           .ports = s->fetch_ports};
+    return r->guard ? RV_OK : rv__guard_new(&o, &r->guard, err);
 }
 
 rv_status rv__context_preload(rv *r, rv_error *err)

@@ -16,6 +16,7 @@
 #include "job/executor.h"
 #include "job/setup.h"
 #include "job/store.h"
+#include "remote/guard.h"
 #include "request/models.h"
 #include "request/task.h"
 
@@ -40,6 +41,7 @@ struct rv {
                            first */
     size_t model_count;
     rv__store *store;
+    rv__guard *guard; /* of URLs that come with requests; made with the first use */
     rv_job *live; /* jobs whose END was not delivered yet */
     size_t live_count;
     bool closed;
@@ -144,6 +146,7 @@ size_t rv__context_model_count(const rv *r);
  * else the first. NULL when there is none (or no memory). */
 const rv__model *rv__context_default_model(rv *r);
 rv_status rv__context_store(rv *r, rv_error *err); /* fills r->store where results_dir is set */
+rv_status rv__context_guard(rv *r, rv_error *err); /* fills r->guard from the settings */
 
 /* workers.c: worker threads.  Begin is called with the lock not held; returns RV_OK, RV_MEMORY or
  * the executor's error. */

@@ -9,15 +9,18 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "remote/guard.h"
 
-typedef enum kind { TEXT, NUMBER, WORD } kind;
+typedef enum kind { TEXT, NUMBER, WORD, ADDRESSES, PORTS } kind;
+
+enum { WORDS = 3 };
 
 typedef struct row {
     const char *name;
     kind kind;
     size_t offset;
     int64_t min, max, preset;
-    const char *words[2]; /* value 0, value 1 */
+    const char *words[WORDS]; /* value 0, 1, 2; NULL-ended when there are fewer */
 } row;
 
 static const row rows[] = {
@@ -36,9 +39,22 @@ static const row rows[] = {
     {"preview_steps", NUMBER, offsetof(rv__setup, preview_steps), 0, 1000, 0},
     {"strict_uuid", WORD, offsetof(rv__setup, strict_uuid), .preset = 0, .words = {"off", "on"}},
     {"strict", WORD, offsetof(rv__setup, strict), .preset = 1, .words = {"off", "on"}},
+    {"fetch", WORD, offsetof(rv__setup, fetch), .preset = RV__GUARD_PUBLIC,
+     .words = {[RV__GUARD_PUBLIC] = "public", [RV__GUARD_LIST] = "list", [RV__GUARD_OFF] = "off"}},
+    {"fetch_allow", ADDRESSES, offsetof(rv__setup, fetch_allow)},
+    {"fetch_deny", ADDRESSES, offsetof(rv__setup, fetch_deny)},
+    {"fetch_ports", PORTS, offsetof(rv__setup, fetch_ports)},
+    {"fetch_https", WORD, offsetof(rv__setup, fetch_https), .preset = 0, .words = {"off", "on"}},
+    {"fetch_timeout", NUMBER, offsetof(rv__setup, fetch_timeout), 1, 3600, 15},
+    {"fetch_size", NUMBER, offsetof(rv__setup, fetch_size), 1, INT64_C(1) << 30, 20 << 20},
 };
 
 enum { ROWS = sizeof rows / sizeof *rows };
+
+static bool is_text(const row *r)
+{
+    return r->kind == TEXT || r->kind == ADDRESSES || r->kind == PORTS;
+}
 
 static char **text_of(rv__setup *s, const row *r)
 {
@@ -54,7 +70,7 @@ void rv__setup_init(rv__setup *s)
 {
     *s = (rv__setup){0};
     for (const row *r = rows; r < rows + ROWS; r++) {
-        if (r->kind != TEXT)
+        if (!is_text(r))
             *number_of(s, r) = r->preset;
     }
 }
@@ -62,7 +78,7 @@ void rv__setup_init(rv__setup *s)
 void rv__setup_free(rv__setup *s)
 {
     for (const row *r = rows; r < rows + ROWS; r++) {
-        if (r->kind == TEXT) {
+        if (is_text(r)) {
             rv__free(*text_of(s, r));
             *text_of(s, r) = NULL;
         }
@@ -72,6 +88,10 @@ void rv__setup_free(rv__setup *s)
 static rv_status set_text(rv__setup *s, const row *r, const char *value, rv_error *err)
 {
     char *copy = NULL;
+    rv_error why;
+    if (r->kind != TEXT && rv__guard_check_list(value, r->kind == PORTS, &why) != RV_OK)
+        return rv__fail_code(err, why.status, "invalidSetting", r->name, "%s: %s", r->name,
+                             why.message);
     if (*value) {
         copy = rv__strdup(value);
         if (!copy)
@@ -98,14 +118,16 @@ static rv_status set_number(rv__setup *s, const row *r, const char *value, rv_er
 
 static rv_status set_word(rv__setup *s, const row *r, const char *value, rv_error *err)
 {
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < WORDS && r->words[i]; i++) {
         if (strcmp(value, r->words[i]) == 0) {
             *number_of(s, r) = i;
             return RV_OK;
         }
     }
     return rv__fail_code(err, RV_VALIDATION, "invalidSetting", r->name,
-                         "%s must be \"%s\" or \"%s\"", r->name, r->words[0], r->words[1]);
+                         "%s must be \"%s\"%s%s%s or \"%s\"", r->name, r->words[0],
+                         r->words[2] ? ", \"" : "", r->words[2] ? r->words[1] : "",
+                         r->words[2] ? "\"" : "", r->words[r->words[2] ? 2 : 1]);
 }
 
 rv_status rv__setup_set(rv__setup *s, const char *name, const char *value, rv_error *err)
@@ -113,7 +135,7 @@ rv_status rv__setup_set(rv__setup *s, const char *name, const char *value, rv_er
     for (const row *r = rows; r < rows + ROWS; r++) {
         if (strcmp(name, r->name) != 0)
             continue;
-        if (r->kind == TEXT)
+        if (is_text(r))
             return set_text(s, r, value, err);
         return r->kind == NUMBER ? set_number(s, r, value, err) : set_word(s, r, value, err);
     }

@@ -1,6 +1,6 @@
 /* The I/O thread: a curl multi handle that only this thread touches, fed through a list under a
  * lock.  Callbacks run without the lock.  It never looks at proxies, cookies, .netrc or redirects:
- * the address is the one that was set. */
+ * the address is the one that was set, and where it came with a request the guard judges it. */
 #include "io.h"
 
 #include <curl/curl.h>
@@ -23,7 +23,10 @@ typedef struct transfer {
     char *url, *unix_path, *body;
     size_t body_len;
     int connect_ms, silence_s, total_ms;
+    bool is_put;
     bool refused; /* events->data said false */
+    const rv__guard *guard;
+    rv__guard_pass pass; /* of a guarded transfer, from its start to its end */
     char why[CURL_ERROR_SIZE];
 } transfer;
 
@@ -47,6 +50,7 @@ static void global_init(void)
 static void transfer_free(transfer *t)
 {
     curl_slist_free_all(t->headers);
+    rv__guard_pass_free(&t->pass);
     rv__free(t->url);
     rv__free(t->unix_path);
     rv__free(t->body);
@@ -71,7 +75,7 @@ static size_t on_data(char *bytes, size_t size, size_t count, void *user)
 static bool configure(transfer *t)
 {
     CURL *e = t->easy;
-    bool ok = curl_easy_setopt(e, CURLOPT_URL, t->url) == CURLE_OK;
+    bool ok = t->guard || curl_easy_setopt(e, CURLOPT_URL, t->url) == CURLE_OK;
     ok = ok && curl_easy_setopt(e, CURLOPT_PROTOCOLS_STR, "http,https") == CURLE_OK;
     ok = ok &&
          (!t->unix_path || curl_easy_setopt(e, CURLOPT_UNIX_SOCKET_PATH, t->unix_path) == CURLE_OK);
@@ -82,6 +86,7 @@ static bool configure(transfer *t)
         ok = ok &&
              curl_easy_setopt(e, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)t->body_len) == CURLE_OK;
         ok = ok && curl_easy_setopt(e, CURLOPT_POSTFIELDS, t->body) == CURLE_OK;
+        ok = ok && (!t->is_put || curl_easy_setopt(e, CURLOPT_CUSTOMREQUEST, "PUT") == CURLE_OK);
     }
     curl_easy_setopt(e, CURLOPT_FOLLOWLOCATION, 0L);
     curl_easy_setopt(e, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
@@ -98,12 +103,15 @@ static bool configure(transfer *t)
     curl_easy_setopt(e, CURLOPT_TIMEOUT_MS, (long)t->total_ms);
     curl_easy_setopt(e, CURLOPT_LOW_SPEED_LIMIT, t->silence_s ? 1L : 0L);
     curl_easy_setopt(e, CURLOPT_LOW_SPEED_TIME, (long)t->silence_s);
-    return ok;
+    return ok && (!t->guard || rv__guard_arm(&t->pass, e));
 }
 
 static rv_status explain(const transfer *t, CURLcode code, rv_error *err)
 {
     const char *why = *t->why ? t->why : curl_easy_strerror(code);
+    if (t->pass.was_refused && code != CURLE_OK)
+        return rv__fail_code(err, RV_CONNECTION, RV__ADDRESS_REFUSED, NULL,
+                             "the address is not allowed");
     switch (code) {
     case CURLE_OK:
         return RV_OK;
@@ -168,10 +176,19 @@ static void begin(rv__io *io, transfer *t)
     if (io->active)
         io->active->prev = t;
     io->active = t;
-    t->easy = io->idle_count ? io->idle[--io->idle_count] : curl_easy_init();
-    if (t->easy && configure(t) && curl_multi_add_handle(io->multi, t->easy) == CURLM_OK)
-        return;
     rv_error err;
+    rv__error_clear(&err);
+    rv_status s = t->guard ? rv__guard_url(t->guard, t->url, &t->pass, &err) : RV_OK;
+    if (s == RV_VALIDATION) {
+        rv_error why = err;
+        s = rv__fail_code(&err, RV_CONNECTION, RV__ADDRESS_REFUSED, NULL, "%s", why.message);
+        finish(io, t, s, &err);
+        return;
+    }
+    t->easy = io->idle_count ? io->idle[--io->idle_count] : curl_easy_init();
+    if (s == RV_OK && t->easy && configure(t) &&
+        curl_multi_add_handle(io->multi, t->easy) == CURLM_OK)
+        return;
     rv__error_clear(&err);
     finish(io, t, rv__fail(&err, RV_MEMORY, "a transfer cannot be set up"), &err);
 }
@@ -297,6 +314,8 @@ rv_status rv__io_start(rv__io *io, const rv__io_request *q, const rv__io_events 
     t->connect_ms = q->connect_ms;
     t->silence_s = q->silence_s;
     t->total_ms = q->total_ms;
+    t->is_put = q->is_put;
+    t->guard = q->guard;
     t->url = rv__strdup(q->url);
     t->unix_path = q->unix_path ? rv__strdup(q->unix_path) : NULL;
     if (!t->url || (q->unix_path && !t->unix_path) || !copy_headers(t, q->headers)) {

@@ -4,8 +4,13 @@
 #define RV_IO_H
 
 #include "base/status.h"
+#include "remote/guard.h"
 
 typedef struct rv__io rv__io;
+
+/* The code of transfers that the guard refused: for logs and counters, not for callers, who must not
+ * learn what is behind a name. */
+#define RV__ADDRESS_REFUSED "addressRefused"
 
 /* What the owner of a transfer is told, always on the I/O thread. */
 typedef struct rv__io_events {
@@ -27,6 +32,11 @@ typedef struct rv__io_request {
     const char *const *headers; /* "Name: value", NULL-ended; may be NULL                      */
     char *body;                 /* POST when not NULL; taken (rv__free), also on failure       */
     size_t body_len;
+    bool is_put;                /* PUT instead of POST                                         */
+    const rv__guard *guard;     /* set when the URL came with a request: unix_path is not
+                                   looked at; borrowed, must live as long as the transfer.  A
+                                   refused URL or address ends as RV_CONNECTION with the code
+                                   RV__ADDRESS_REFUSED                                         */
     int connect_ms; /* 0: 10 seconds                                               */
     int silence_s;  /* longest time without a byte of progress; 0: no limit        */
     int total_ms;   /* 0: no limit                                                 */
