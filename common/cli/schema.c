@@ -3,12 +3,14 @@
 #include <string.h>
 
 #include "cli/commands.h"
+#include "engine/scheduler.h"
 #include "request/describe.h"
 
 static int usage(int status)
 {
     fputs("usage: reverie schema MODEL          the JSON schema of a model's tasks\n"
           "       reverie schema --docs         the reference page of all parameters\n"
+          "       reverie schema --schedulers   what every scheduler name means\n"
           "       reverie schema --dictionary   names and words for fuzzers\n",
           status ? stderr : stdout);
     return status;
@@ -46,6 +48,8 @@ int rv__command_schema(int argc, char **argv)
         return usage(0);
     if (strcmp(argv[1], "--docs") == 0)
         return print(rv__parameters_page());
+    if (strcmp(argv[1], "--schedulers") == 0)
+        return print(rv__scheduler_page());
     if (strcmp(argv[1], "--dictionary") == 0)
         return print(rv__parameters_dictionary());
     return argv[1][0] == '-' ? usage(2) : print_schema(argv[1]);

@@ -15,26 +15,34 @@ static const struct {
     int history; /* what it remembers of earlier calls; negative: the order of the configuration and
                     -n more */
     bool has_start; /* whether it goes back to where a step began */
-    bool two_calls; /* two network calls per step, but for the last */
-    bool noise;     /* fresh noise at every call */
+    enum { ONE, TWO, FIRST_TWICE } calls; /* of a step; the last always has one */
+    bool noise;                           /* fresh noise at every call */
 } rules[] = {
-    [RV_SAMPLER_EULER] = {0, false, false, false},
-    [RV_SAMPLER_LCM] = {0, false, false, true},
-    [RV_SAMPLER_UNIPC] = {-1, true, false, false},
-    [RV_SAMPLER_DPM] = {-1, false, false, false},
-    [RV_SAMPLER_DEIS] = {2, false, false, false},
-    [RV_SAMPLER_EULER_ANCESTRAL] = {0, false, false, true},
-    [RV_SAMPLER_HEUN] = {1, true, true, false},
-    [RV_SAMPLER_DPM2] = {1, true, true, false},
-    [RV_SAMPLER_DPM2_ANCESTRAL] = {1, true, true, true},
-    [RV_SAMPLER_LMS] = {4, false, false, false},
-    [RV_SAMPLER_IPNDM] = {4, false, false, false},
+    [RV_SAMPLER_EULER] = {0, false, ONE, false},
+    [RV_SAMPLER_LCM] = {0, false, ONE, true},
+    [RV_SAMPLER_UNIPC] = {-1, true, ONE, false},
+    [RV_SAMPLER_DPM] = {-1, false, ONE, false},
+    [RV_SAMPLER_DEIS] = {2, false, ONE, false},
+    [RV_SAMPLER_EULER_ANCESTRAL] = {0, false, ONE, true},
+    [RV_SAMPLER_HEUN] = {1, true, TWO, false},
+    [RV_SAMPLER_DPM2] = {1, true, TWO, false},
+    [RV_SAMPLER_DPM2_ANCESTRAL] = {1, true, TWO, true},
+    [RV_SAMPLER_LMS] = {4, false, ONE, false},
+    [RV_SAMPLER_IPNDM] = {4, false, ONE, false},
+    [RV_SAMPLER_PNDM] = {4, true, FIRST_TWICE, false},
+    [RV_SAMPLER_DPM_SINGLE] = {2, true, ONE, false},
+    [RV_SAMPLER_DPM_SDE] = {1, true, TWO, true},
+    [RV_SAMPLER_TCD] = {0, false, ONE, true},
 };
 
 static bool make_buffers(rv__scheduler *s)
 {
     rv__sampler sampler = s->config.sampler;
-    s->calls = rules[sampler].two_calls ? 2 * s->steps - 1 : s->steps;
+    s->calls = s->steps;
+    if (rules[sampler].calls == TWO)
+        s->calls = 2 * s->steps - 1;
+    else if (rules[sampler].calls == FIRST_TWICE && s->steps > 1)
+        s->calls++;
     s->levels = rv__calloc((size_t)s->steps + 1, sizeof *s->levels);
     s->sigmas = rv__calloc((size_t)s->calls + 1, sizeof *s->sigmas);
     s->timesteps = rv__calloc((size_t)s->calls, sizeof *s->timesteps);
@@ -58,6 +66,8 @@ static double second_level(const rv__scheduler *s, int step)
     double from = s->levels[step], to = s->levels[step + 1];
     if (s->config.sampler == RV_SAMPLER_HEUN)
         return to;
+    if (s->config.sampler == RV_SAMPLER_DPM_SDE)
+        return rv__sigma_between(from, to);
     if (s->config.sampler == RV_SAMPLER_DPM2_ANCESTRAL)
         to *= to / from;
     return sqrt(from * to);
@@ -70,8 +80,12 @@ static void spread(rv__scheduler *s)
         memcpy(s->sigmas, s->levels, ((size_t)s->steps + 1) * sizeof *s->sigmas);
         return;
     }
+    bool two = rules[s->config.sampler].calls == TWO;
     for (int i = s->calls - 1; i >= 0; i--) {
-        s->sigmas[i] = i % 2 ? second_level(s, i / 2) : s->levels[i / 2];
+        if (two)
+            s->sigmas[i] = i % 2 ? second_level(s, i / 2) : s->levels[i / 2];
+        else
+            s->sigmas[i] = s->levels[i > 1 ? i - 1 : i];
         s->timesteps[i] = s->sigmas[i] * s->config.train_timesteps;
     }
 }
@@ -133,9 +147,14 @@ double rv__scheduler_timestep(const rv__scheduler *s, int i)
     return i >= 0 && i < s->calls ? s->timesteps[i] : 0.0;
 }
 
+bool rv__scheduler_draws_noise(const rv__scheduler_config *c)
+{
+    return rules[c->sampler].noise || c->stochastic;
+}
+
 bool rv__scheduler_needs_noise(const rv__scheduler *s)
 {
-    return rules[s->config.sampler].noise || s->config.stochastic;
+    return rv__scheduler_draws_noise(&s->config);
 }
 
 const float *rv__scheduler_corrected(const rv__scheduler *s)
@@ -149,7 +168,9 @@ int rv__scheduler_begin(const rv__scheduler *s, double strength)
         return s->calls;
     double run = s->steps * strength;
     int step = run >= s->steps ? 0 : (int)(s->steps - run);
-    return rules[s->config.sampler].two_calls ? 2 * step : step;
+    if (rules[s->config.sampler].calls == TWO)
+        return 2 * step;
+    return step && s->calls > s->steps ? step + 1 : step;
 }
 
 void rv__scheduler_add_noise(const rv__scheduler *s, int i, const float *sample, const float *noise,
@@ -163,6 +184,11 @@ void rv__scheduler_add_noise(const rv__scheduler *s, int i, const float *sample,
 double rv__half_log_snr(double sigma)
 {
     return log1p(-sigma) - log(sigma);
+}
+
+double rv__sigma_between(double a, double b)
+{
+    return 1.0 / (1.0 + exp(0.5 * (rv__half_log_snr(a) + rv__half_log_snr(b))));
 }
 
 void rv__scheduler_push(rv__scheduler *s)
@@ -214,6 +240,18 @@ static void step_euler_ancestral(const rv__scheduler *s, int i, const float *v, 
         rv__scheduler_ancestral(s, sigma, next, x, noise);
 }
 
+#define TCD_ETA 0.3 /* Zheng et al. 2024: how much of the way is noise */
+
+/* Along the straight line beyond the next sigma, and back up to it with fresh noise. */
+static void step_tcd(const rv__scheduler *s, int i, const float *v, float *x, const float *noise)
+{
+    double sigma = s->sigmas[i], next = s->sigmas[i + 1], down = (1.0 - TCD_ETA) * next;
+    double scale = (1.0 - next) / (1.0 - down);
+    double fresh = sqrt(next * next - down * down * scale * scale);
+    for (size_t k = 0; k < s->n; k++)
+        x[k] = (float)(scale * (x[k] + (down - sigma) * v[k]) + fresh * noise[k]);
+}
+
 static void step(rv__scheduler *s, int i, const float *v, float *x, const float *noise)
 {
     switch (s->config.sampler) {
@@ -244,6 +282,20 @@ static void step(rv__scheduler *s, int i, const float *v, float *x, const float 
     case RV_SAMPLER_LMS:
     case RV_SAMPLER_IPNDM:
         rv__scheduler_adams(s, i, v, x);
+        break;
+    case RV_SAMPLER_PNDM:
+        rv__scheduler_pndm(s, i, v, x);
+        break;
+    case RV_SAMPLER_DPM_SINGLE:
+        rv__scheduler_dpm_single(s, i, v, x);
+        break;
+    case RV_SAMPLER_DPM_SDE:
+        rv__scheduler_dpm_sde(s, i, v, x, noise);
+        break;
+    case RV_SAMPLER_TCD:
+        step_tcd(s, i, v, x, noise);
+        break;
+    case RV_SAMPLERS:
         break;
     }
 }

@@ -16,14 +16,19 @@ typedef enum rv__sampler {
     RV_SAMPLER_EULER, /* FlowMatchEulerDiscreteScheduler                                  */
     RV_SAMPLER_LCM,   /* FlowMatchLCMScheduler: the picture seen and fresh noise          */
     RV_SAMPLER_UNIPC, /* UniPCMultistepScheduler with flow sigmas, order 1..3             */
-    RV_SAMPLER_DPM,   /* DPM-Solver++ multistep (midpoint), order 1..3, as SDE 1..2       */
+    RV_SAMPLER_DPM,   /* DPM-Solver++ multistep (midpoint), order 1..3, also as SDE       */
     RV_SAMPLER_DEIS,  /* DEIS, order 2                                                    */
     RV_SAMPLER_EULER_ANCESTRAL, /* Euler with fresh noise, rectified flow form            */
     RV_SAMPLER_HEUN,            /* two calls per step: the mean slope of both ends        */
     RV_SAMPLER_DPM2,            /* two calls per step: the slope in the middle            */
     RV_SAMPLER_DPM2_ANCESTRAL,
-    RV_SAMPLER_LMS,  /* linear multistep, order 4, exact for uneven steps */
-    RV_SAMPLER_IPNDM /* the same with the weights of even steps           */
+    RV_SAMPLER_LMS,        /* linear multistep, order 4, exact for uneven steps          */
+    RV_SAMPLER_IPNDM,      /* the same with the weights of even steps                    */
+    RV_SAMPLER_PNDM,       /* the same, its first step twice, by the mean slope          */
+    RV_SAMPLER_DPM_SINGLE, /* DPM-Solver++ singlestep: orders 1 and 2 in turn            */
+    RV_SAMPLER_DPM_SDE,    /* DPM++ SDE: two calls per step, the second halfway in log SNR */
+    RV_SAMPLER_TCD,        /* trajectory consistency: down too far, back up with noise   */
+    RV_SAMPLERS
 } rv__sampler;
 
 /* How the sigmas are spread between the first and the last one. */
@@ -31,7 +36,9 @@ typedef enum rv__spacing {
     RV_SPACING_UNIFORM, /* even, then shifted */
     RV_SPACING_KARRAS,
     RV_SPACING_EXPONENTIAL,
-    RV_SPACING_BETA
+    RV_SPACING_BETA,
+    RV_SPACING_EDM,   /* Karras et al. 2022 with their end points; then shifted */
+    RV_SPACING_SIGNAL /* UniPC: even in the signal, as diffusers up to 0.36; others: uniform */
 } rv__spacing;
 
 typedef struct rv__scheduler_config {
@@ -57,14 +64,17 @@ rv_status rv__scheduler_config_read(const rv__value *json, rv__scheduler_config 
 
 /* A scheduler by its name in requests ("Euler", "UniPC 2M Karras"; letters compare without case).
  * NULL, "" and "Default" are the model's own.  Shift and train_timesteps are always the model's.
- * Names that exist but cannot run yet: RV_UNSUPPORTED with code "unsupportedScheduler" and the
- * nearest working name in the message; other names: RV_VALIDATION. */
+ * Names that exist but make no picture from noise: RV_UNSUPPORTED with code "unsupportedScheduler"
+ * and the nearest working name in the message; other names: RV_VALIDATION. */
 rv_status rv__scheduler_config_named(const char *name, const rv__scheduler_config *model,
                                      rv__scheduler_config *out, rv_error *err);
 
 /* The canonical spelling of a request's scheduler name, or NULL; *stochastic (may be NULL) says
  * whether it draws noise while it runs, *works whether rv__scheduler_config_named accepts it. */
 const char *rv__scheduler_canonical(const char *name, bool *stochastic, bool *works);
+
+/* What every name of requests means here and why, as a page (out; rv__free; NULL: no memory). */
+char *rv__scheduler_page(void);
 
 /* One run over one latent tensor; not shared between threads. */
 typedef struct rv__scheduler rv__scheduler;

@@ -75,9 +75,15 @@ static double respaced(rv__spacing spacing, double first, double last, int i, in
     return last + beta_quantile(1.0 - even(0.0, 1.0, i, n), BETA_SHAPE) * (first - last);
 }
 
+static bool is_respaced(rv__spacing spacing)
+{
+    return spacing == RV_SPACING_KARRAS || spacing == RV_SPACING_EXPONENTIAL ||
+           spacing == RV_SPACING_BETA;
+}
+
 static void respace(const rv__scheduler_config *c, int steps, double *sigmas)
 {
-    if (c->spacing == RV_SPACING_UNIFORM)
+    if (!is_respaced(c->spacing))
         return;
     double first = sigmas[0], last = sigmas[steps - 1];
     for (int i = 0; i < steps; i++)
@@ -110,6 +116,15 @@ static double diffusion_sigma(int step, int n)
     return sqrtf((1.0f - alpha) / alpha);
 }
 
+/* DPM-Solver and DEIS: even in the signal, not in the noise. */
+static void dpm_sigmas(const rv__scheduler_config *c, int steps, double *sigmas)
+{
+    for (int i = 0; i < steps; i++)
+        sigmas[i] =
+            shifted(1.0 - even(1.0, 1.0 / c->train_timesteps, steps - i, steps + 1), c->shift);
+    respace(c, steps, sigmas);
+}
+
 /* UniPC.  With Karras spacing diffusers spaces the sigmas of the diffusion schedule, converts them
  * and ignores the shift; its exponential and beta forms do not run on flow sigmas, so these use the
  * rule of Euler. */
@@ -124,32 +139,42 @@ static void unipc_sigmas(const rv__scheduler_config *c, int steps, double *sigma
         }
         return;
     }
+    if (c->spacing == RV_SPACING_SIGNAL) {
+        dpm_sigmas(c, steps, sigmas);
+        return;
+    }
     for (int i = 0; i < steps; i++)
         sigmas[i] = shifted(even(1.0, 1.0 / n, i, steps + 1), c->shift);
     respace(c, steps, sigmas);
 }
 
-/* DPM-Solver and DEIS: even in the signal, not in the noise. */
-static void dpm_sigmas(const rv__scheduler_config *c, int steps, double *sigmas)
+#define EDM_FIRST 80.0 /* noise over signal; Karras et al. 2022, table 1 */
+#define EDM_LAST  0.002
+
+/* A flow's shift is a factor of noise over signal, so that here, too, shifted() applies it. */
+static void edm_sigmas(const rv__scheduler_config *c, int steps, double *sigmas)
 {
-    for (int i = 0; i < steps; i++)
-        sigmas[i] =
-            shifted(1.0 - even(1.0, 1.0 / c->train_timesteps, steps - i, steps + 1), c->shift);
-    respace(c, steps, sigmas);
+    for (int i = 0; i < steps; i++) {
+        double ratio = respaced(RV_SPACING_KARRAS, EDM_FIRST, EDM_LAST, i, steps);
+        sigmas[i] = shifted(ratio / (1.0 + ratio), c->shift);
+    }
 }
 
 /* Samplers that work with log((1 - sigma) / sigma); theirs are also the timesteps that are cut to
- * whole numbers. */
+ * whole numbers, but for those of EDM, which knows no numbered steps. */
 static bool is_logarithmic(rv__sampler sampler)
 {
-    return sampler == RV_SAMPLER_UNIPC || sampler == RV_SAMPLER_DPM || sampler == RV_SAMPLER_DEIS;
+    return sampler == RV_SAMPLER_UNIPC || sampler == RV_SAMPLER_DPM || sampler == RV_SAMPLER_DEIS ||
+           sampler == RV_SAMPLER_DPM_SINGLE || sampler == RV_SAMPLER_DPM_SDE;
 }
 
 void rv__scheduler_sigmas(const rv__scheduler_config *c, int steps, double *levels,
                           double *timesteps)
 {
     bool logarithmic = is_logarithmic(c->sampler);
-    if (c->sampler == RV_SAMPLER_UNIPC)
+    if (c->spacing == RV_SPACING_EDM)
+        edm_sigmas(c, steps, levels);
+    else if (c->sampler == RV_SAMPLER_UNIPC)
         unipc_sigmas(c, steps, levels);
     else if (logarithmic)
         dpm_sigmas(c, steps, levels);
@@ -160,7 +185,7 @@ void rv__scheduler_sigmas(const rv__scheduler_config *c, int steps, double *leve
             levels[i] = 1.0 - 1e-6; /* the logarithm must stay finite */
         timesteps[i] = trunc(levels[i] * c->train_timesteps);
         levels[i] = (float)levels[i];
-        if (!logarithmic)
+        if (!logarithmic || c->spacing == RV_SPACING_EDM)
             timesteps[i] = (float)levels[i] * (float)c->train_timesteps;
     }
     levels[steps] = 0.0;

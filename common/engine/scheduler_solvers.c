@@ -1,5 +1,5 @@
-/* Solvers of the flow's differential equation with memory or two calls per step: DPM-Solver++,
- * DEIS, linear multistep methods, Heun and DPM2.  Formulas as in diffusers and k-diffusion, in flow
+/* Solvers of the flow's differential equation with memory: DPM-Solver++, DEIS and linear multistep
+ * methods.  Formulas as in diffusers and k-diffusion, in flow
  * form (alpha = 1 - sigma); where those do not reach sigma 0, the last step goes to the picture
  * seen.  Must never divide by a step of length 0. */
 #include "scheduler_internal.h"
@@ -31,8 +31,6 @@ static void combine(const rv__scheduler *s, double keep, const double *weights, 
 static int dpm_order(const rv__scheduler *s, int i)
 {
     int order = s->config.order, left = s->steps - i;
-    if (order > 2 && s->config.stochastic)
-        order = 2;
     if (left == 2 && order > 2 && s->config.lower_order_final && s->steps < 15)
         order = 2;
     return order < s->known ? order : s->known;
@@ -58,8 +56,9 @@ void rv__scheduler_dpm(rv__scheduler *s, int i, const float *v, float *x, const 
     double h1 =
         order > 2 ? rv__half_log_snr(s->sigmas[i - 1]) - rv__half_log_snr(s->sigmas[i - 2]) : 0.0;
     if (order > 2 && h0 > 0.0 && h1 > 0.0) {
-        double r0 = h0 / h, r1 = h1 / h, e = expm1(-h);
-        double first = alpha * (e / h + 1.0), second = -alpha * ((e + h) / (h * h) - 0.5);
+        double r0 = h0 / h, r1 = h1 / h, span = sde ? 2.0 * h : h, e = expm1(-span);
+        double first = alpha * (e / span + 1.0),
+               second = -alpha * ((e + span) / (span * span) - 0.5);
         /* D1 and D2 as sums of a = (m0 - m1) / r0 and b = (m1 - m2) / r1. */
         double a = first * (1.0 + r0 / (r0 + r1)) + second / (r0 + r1);
         double b = -first * r0 / (r0 + r1) - second / (r0 + r1);
@@ -74,6 +73,38 @@ void rv__scheduler_dpm(rv__scheduler *s, int i, const float *v, float *x, const 
     double keep = next / sigma * (sde ? exp(-h) : 1.0),
            fresh = sde ? next * sqrt(-expm1(-2.0 * h)) : 0.0;
     combine(s, keep, w, order, fresh, sde ? noise : NULL, x);
+}
+
+/* The same as singlestep: every second step, but for the last, starts again where the one before
+ * began and goes by what both saw. */
+void rv__scheduler_dpm_single(rv__scheduler *s, int i, const float *v, float *x)
+{
+    double sigma = s->sigmas[i], next = s->sigmas[i + 1], alpha = 1.0 - next;
+    bool second = i % 2 == 1 && s->known && i + 1 < s->steps;
+    remember_picture(s, sigma, v, x);
+    s->known = 1;
+    if (next == 0.0) {
+        memcpy(x, s->seen[0], s->n * sizeof *x);
+        return;
+    }
+    double now = rv__half_log_snr(sigma), from = sigma, h = rv__half_log_snr(next) - now, h0 = 0.0;
+    if (second) {
+        from = s->sigmas[i - 1];
+        h0 = now - rv__half_log_snr(from);
+        h += h0;
+        memcpy(x, s->start, s->n * sizeof *x);
+    } else {
+        memcpy(s->start, x, s->n * sizeof *x);
+    }
+    if (h <= 0.0)
+        return;
+    double toward = -alpha * expm1(-h), newest = h0 > 0.0 ? 0.5 * toward * h / h0 : 0.0;
+    double w[2] = {newest, toward - newest};
+    if (!second || h0 <= 0.0) {
+        w[0] = toward;
+        w[1] = 0.0;
+    }
+    combine(s, next / from, w, second ? 2 : 1, 0.0, NULL, x);
 }
 
 /* ---- DEIS (Zhang and Chen 2022), noise prediction, order 2 in rho = sigma / alpha ---- */
@@ -129,7 +160,9 @@ void rv__scheduler_adams(rv__scheduler *s, int i, const float *v, float *x)
                                       {3.0 / 2, -1.0 / 2, 0, 0},
                                       {23.0 / 12, -16.0 / 12, 5.0 / 12, 0},
                                       {55.0 / 24, -59.0 / 24, 37.0 / 24, -9.0 / 24}};
-    double from = s->sigmas[i], to = s->sigmas[i + 1], at[4], w[4];
+    /* PNDM's second call made no step of its own. */
+    const double *level = s->levels + (s->calls > s->steps && i > 1 ? i - 1 : i);
+    double from = level[0], to = level[1], at[4], w[4];
     rv__scheduler_push(s);
     memcpy(s->seen[0], v, s->n * sizeof *v);
     s->known += s->known < 4;
@@ -137,38 +170,27 @@ void rv__scheduler_adams(rv__scheduler *s, int i, const float *v, float *x)
                 ? 1
                 : s->known; /* the last step may be much longer: no polynomial reaches that far */
     for (int k = 0; k < n; k++) {
-        at[k] = s->sigmas[i - k];
+        at[k] = level[-k];
         if (k > 0 && !(at[k] > at[k - 1]))
             n = k; /* older sigmas that float cannot tell apart say nothing */
     }
     for (int k = 0; k < n; k++)
-        w[k] = s->config.sampler == RV_SAMPLER_IPNDM ? even[n - 1][k] * (to - from)
-                                                     : lagrange_integral(at, n, k, from, to);
+        w[k] = s->config.sampler != RV_SAMPLER_LMS ? even[n - 1][k] * (to - from)
+                                                  : lagrange_integral(at, n, k, from, to);
     combine(s, 1.0, w, n, 0.0, NULL, x);
 }
 
-/* ---- two calls per step ---- */
-
-void rv__scheduler_two_stage(rv__scheduler *s, int call, const float *v, float *x,
-                             const float *noise)
+/* PNDM (Liu et al. 2022) as it is used with pictures, without the Runge-Kutta start: the first step
+ * is made twice, the second time by the mean of the slopes at its ends; then as IPNDM. */
+void rv__scheduler_pndm(rv__scheduler *s, int i, const float *v, float *x)
 {
-    int step = call / 2;
-    double from = s->levels[step], to = s->levels[step + 1];
-    bool ancestral = s->config.sampler == RV_SAMPLER_DPM2_ANCESTRAL;
-    double end = ancestral ? to * (to / from) : to;
-    if (call % 2 == 0) {
-        memcpy(s->start, x, s->n * sizeof *x);
-        memcpy(s->seen[0], v, s->n * sizeof *v);
-        double by = (to == 0.0 ? 0.0 : s->sigmas[call + 1]) - from; /* the last step is Euler's */
+    if (i == 1 && s->known) {
+        double half = 0.5 * (s->sigmas[1] - s->sigmas[0]);
         for (size_t k = 0; k < s->n; k++)
-            x[k] = (float)(x[k] + by * v[k]);
+            x[k] = (float)(s->start[k] + half * ((double)s->seen[0][k] + v[k]));
         return;
     }
-    bool heun = s->config.sampler == RV_SAMPLER_HEUN;
-    for (size_t k = 0; k < s->n; k++) {
-        double slope = heun ? 0.5 * ((double)s->seen[0][k] + v[k]) : v[k];
-        x[k] = (float)(s->start[k] + (end - from) * slope);
-    }
-    if (ancestral)
-        rv__scheduler_ancestral(s, from, to, x, noise);
+    if (i == 0)
+        memcpy(s->start, x, s->n * sizeof *x);
+    rv__scheduler_adams(s, i, v, x);
 }

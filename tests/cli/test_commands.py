@@ -113,7 +113,8 @@ class Schema(unittest.TestCase):
         self.assertEqual(reverie("schema", "--color")[0], 2)
 
     def test_copies_in_the_tree(self):
-        for option, path in [("--docs", "common/request/parameters.md"), ("--dictionary", "tests/fuzz/dict/request.dict")]:
+        for option, path in [("--docs", "common/request/parameters.md"), ("--schedulers", "common/engine/schedulers.md"),
+                             ("--dictionary", "tests/fuzz/dict/request.dict")]:
             with open(os.path.join(ROOT, path), encoding="utf-8") as f:
                 self.assertEqual(reverie("schema", option)[1], f.read())
 
