@@ -38,7 +38,30 @@ typedef struct {
                                                 written by settings.c */
     rv                        *rv;
     ngx_connection_t          *connection;   /* around the wake descriptor */
+    ngx_queue_t                sessions;     /* of WebSockets, see session.c */
 } ngx_http_reverie_context_t;
+
+
+/*
+ * What a WebSocket client has asked for and not been told yet.  It outlives a
+ * broken connection for a while, so that the client may come back for it.
+ */
+
+typedef struct ngx_http_reverie_session_s  ngx_http_reverie_session_t;
+
+struct ngx_http_reverie_session_s {
+    void                      *ident[4];     /* as in the request's context */
+    ngx_queue_t                queue;        /* in the context's sessions */
+    ngx_http_reverie_context_t
+                              *context;
+    u_char                     uuid[37];     /* connectionSessionUUID */
+    ngx_queue_t                calls;        /* oldest first */
+    ngx_uint_t                 ncalls;
+    ngx_event_t                timer;        /* while nobody is connected */
+
+    void                     (*notify)(void *data);
+    void                      *data;         /* the connection, or NULL */
+};
 
 
 typedef struct {
@@ -75,6 +98,11 @@ typedef struct {
     ngx_http_complex_value_t  *results_url;
     ngx_msec_t                 sync_timeout;
     ngx_flag_t                 ignore_client_abort;
+    ngx_flag_t                 websocket;
+    ngx_msec_t                 websocket_idle;
+    ngx_msec_t                 websocket_resume;
+    size_t                     websocket_message;
+    ngx_msec_t                 heartbeat;
 
     /* found while the configuration is read */
     ngx_str_t                  results_uri;
@@ -94,11 +122,25 @@ typedef struct {
  * goes, after which the library calls nobody.
  */
 
-typedef struct {
+typedef struct ngx_http_reverie_ctx_s  ngx_http_reverie_ctx_t;
+
+/* a whole body; NGX_AGAIN: a call is on its way, otherwise as handlers */
+typedef ngx_int_t (*ngx_http_reverie_body_pt)(ngx_http_request_t *r,
+    ngx_http_reverie_ctx_t *ctx, u_char *body, size_t len);
+
+/* writes the reply of a call in the words of a protocol; as handlers */
+typedef ngx_int_t (*ngx_http_reverie_reply_pt)(ngx_http_request_t *r,
+    ngx_http_reverie_ctx_t *ctx, const rv_reply *reply);
+
+
+struct ngx_http_reverie_ctx_s {
     void                      *ident[4];     /* looks like a connection with
                                                 descriptor -1 to debug logs */
     ngx_http_request_t        *request;
+    ngx_http_reverie_body_pt   body_handler;
+    ngx_http_reverie_reply_pt  reply;
     rv_call                   *call;
+    void                      *websocket;
     ngx_event_t                timer;        /* keeps the worker alive while
                                                 somebody waits */
     ngx_msec_t                 deadline;
@@ -109,11 +151,47 @@ typedef struct {
     unsigned                   own:1;        /* the reply is ours already */
     unsigned                   replaces:1;
     unsigned                   replaced:1;
-} ngx_http_reverie_ctx_t;
+};
 
 
 extern ngx_module_t  ngx_http_reverie_module;
 
+
+extern const ngx_http_handler_pt  ngx_http_reverie_handlers[];
+
+
+/* conf.c */
+
+ngx_int_t ngx_http_reverie_preconfiguration(ngx_conf_t *cf);
+ngx_int_t ngx_http_reverie_postconfiguration(ngx_conf_t *cf);
+void *ngx_http_reverie_create_main_conf(ngx_conf_t *cf);
+void *ngx_http_reverie_create_srv_conf(ngx_conf_t *cf);
+char *ngx_http_reverie_merge_srv_conf(ngx_conf_t *cf, void *parent,
+    void *child);
+void *ngx_http_reverie_create_loc_conf(ngx_conf_t *cf);
+char *ngx_http_reverie_merge_loc_conf(ngx_conf_t *cf, void *parent,
+    void *child);
+
+/* directives.c */
+
+char *ngx_http_reverie_set_protocol(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_reverie_set_results(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_reverie_set_health(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_reverie_set_daemon(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_reverie_set_executor(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_reverie_set_model_cards(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_reverie_set_models(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_reverie_set_results_dir(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_reverie_set_websocket(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
 
 /* settings.c */
 
@@ -133,6 +211,60 @@ void ngx_http_reverie_loop_stop(ngx_http_reverie_context_t *context);
 ngx_int_t ngx_http_reverie_runware_handler(ngx_http_request_t *r);
 ngx_int_t ngx_http_reverie_results_handler(ngx_http_request_t *r);
 ngx_int_t ngx_http_reverie_health_handler(ngx_http_request_t *r);
+
+/*
+ * handler.c, for every protocol: a handler checks the request and calls
+ * accept; the body's handler makes a call with start, or sets ctx->call itself
+ * and returns NGX_AGAIN; ctx->reply (set before accept) writes the answer.
+ */
+
+ngx_int_t ngx_http_reverie_accept(ngx_http_request_t *r,
+    ngx_http_reverie_body_pt handler);
+ngx_int_t ngx_http_reverie_generate(ngx_http_request_t *r,
+    ngx_http_reverie_ctx_t *ctx, u_char *body, size_t len);
+ngx_int_t ngx_http_reverie_start(ngx_http_request_t *r,
+    ngx_http_reverie_ctx_t *ctx, rv_batch *batch);
+void ngx_http_reverie_wait(ngx_http_request_t *r,
+    ngx_http_reverie_ctx_t *ctx);
+ngx_int_t ngx_http_reverie_send_reply(ngx_http_request_t *r,
+    ngx_http_reverie_ctx_t *ctx, const rv_reply *reply);
+ngx_uint_t ngx_http_reverie_arg_is_on(ngx_http_request_t *r,
+    const char *name);
+
+/* body.c */
+
+ngx_int_t ngx_http_reverie_check_headers(ngx_http_request_t *r);
+ngx_int_t ngx_http_reverie_read_body(ngx_http_request_t *r, u_char **body,
+    size_t *len);
+ngx_str_t *ngx_http_reverie_get_header(ngx_http_request_t *r,
+    const char *name);
+
+/* url.c: what stands before a stored picture's name, with a NUL behind it */
+
+ngx_int_t ngx_http_reverie_results_prefix(ngx_http_request_t *r,
+    ngx_str_t *prefix);
+
+/* websocket.c */
+
+ngx_uint_t ngx_http_reverie_websocket_is_asked(ngx_http_request_t *r);
+ngx_int_t ngx_http_reverie_websocket_handler(ngx_http_request_t *r);
+
+/* session.c */
+
+ngx_http_reverie_session_t *ngx_http_reverie_session_create(
+    ngx_http_reverie_context_t *context, ngx_log_t *log);
+ngx_http_reverie_session_t *ngx_http_reverie_session_find(
+    ngx_http_reverie_context_t *context, const char *uuid);
+void ngx_http_reverie_session_attach(ngx_http_reverie_session_t *session,
+    void (*notify)(void *data), void *data);
+void ngx_http_reverie_session_detach(ngx_http_reverie_session_t *session,
+    ngx_msec_t keep, ngx_log_t *log);
+void ngx_http_reverie_session_free(ngx_http_reverie_session_t *session);
+void ngx_http_reverie_session_free_all(ngx_http_reverie_context_t *context);
+ngx_int_t ngx_http_reverie_session_start(ngx_http_reverie_session_t *session,
+    rv_batch *batch, rv_call_options *options, ngx_log_t *log);
+char *ngx_http_reverie_session_message(ngx_http_reverie_session_t *session,
+    size_t *len);
 
 /* error.c */
 

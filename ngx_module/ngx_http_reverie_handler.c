@@ -11,34 +11,25 @@
 #define NGX_HTTP_REVERIE_TICK  1000
 
 
-static ngx_int_t ngx_http_reverie_check_headers(ngx_http_request_t *r);
 static void ngx_http_reverie_body_handler(ngx_http_request_t *r);
-static ngx_int_t ngx_http_reverie_begin(ngx_http_request_t *r,
-    ngx_http_reverie_ctx_t *ctx);
-static ngx_int_t ngx_http_reverie_read_body(ngx_http_request_t *r,
-    u_char **body, size_t *len);
-static ngx_int_t ngx_http_reverie_copy_buf(ngx_http_request_t *r,
-    ngx_buf_t *b, u_char *p, size_t size);
-static ngx_int_t ngx_http_reverie_results_prefix(ngx_http_request_t *r,
-    ngx_str_t *prefix);
-static ngx_uint_t ngx_http_reverie_is_our_host(ngx_http_request_t *r);
-static void ngx_http_reverie_wait(ngx_http_request_t *r,
-    ngx_http_reverie_ctx_t *ctx);
 static void ngx_http_reverie_timer_handler(ngx_event_t *ev);
 static void ngx_http_reverie_done(void *user, rv_call *call);
-static ngx_int_t ngx_http_reverie_send_reply(ngx_http_request_t *r,
-    const rv_reply *reply);
 static void ngx_http_reverie_cleanup(void *data);
 
 
 ngx_int_t
 ngx_http_reverie_runware_handler(ngx_http_request_t *r)
 {
-    ngx_int_t                rc;
-    ngx_http_cleanup_t      *cln;
-    ngx_http_reverie_ctx_t  *ctx;
+    ngx_int_t                     rc;
+    ngx_http_reverie_loc_conf_t  *lcf;
 
-    if (r->method != NGX_HTTP_POST || ngx_http_reverie_ctx(r) == NULL) {
+    lcf = ngx_http_get_module_loc_conf(r, ngx_http_reverie_module);
+
+    if (lcf->websocket && ngx_http_reverie_websocket_is_asked(r)) {
+        return ngx_http_reverie_websocket_handler(r);
+    }
+
+    if (r->method != NGX_HTTP_POST) {
         rc = ngx_http_discard_request_body(r);
 
         if (rc != NGX_OK) {
@@ -47,7 +38,10 @@ ngx_http_reverie_runware_handler(ngx_http_request_t *r)
 
         return ngx_http_reverie_send_error(r, NGX_HTTP_NOT_ALLOWED,
                    "unsupportedTaskType",
-                   "send tasks with POST: a JSON array of task objects");
+                   lcf->websocket ? "send tasks with POST: a JSON array of "
+                                    "task objects; or open a WebSocket here"
+                                  : "send tasks with POST: a JSON array of "
+                                    "task objects");
     }
 
     rc = ngx_http_reverie_check_headers(r);
@@ -56,17 +50,39 @@ ngx_http_reverie_runware_handler(ngx_http_request_t *r)
         return rc;
     }
 
+    return ngx_http_reverie_accept(r, ngx_http_reverie_generate);
+}
+
+
+/*
+ * Reads the body and gives it to the handler.  What the handler returns ends
+ * the request, except NGX_AGAIN: then a call is on its way.
+ */
+
+ngx_int_t
+ngx_http_reverie_accept(ngx_http_request_t *r,
+    ngx_http_reverie_body_pt handler)
+{
+    ngx_int_t                rc;
+    ngx_http_cleanup_t      *cln;
+    ngx_http_reverie_ctx_t  *ctx;
+
     ctx = ngx_http_reverie_ctx(r);
-
-    ctx->request = r;
-
     cln = ngx_http_cleanup_add(r, 0);
-    if (cln == NULL) {
+
+    if (ctx == NULL || cln == NULL) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
     cln->handler = ngx_http_reverie_cleanup;
     cln->data = ctx;
+
+    ctx->request = r;
+    ctx->body_handler = handler;
+
+    if (ctx->reply == NULL) {
+        ctx->reply = ngx_http_reverie_send_reply;
+    }
 
     r->request_body_in_single_buf = 1;
 
@@ -80,92 +96,39 @@ ngx_http_reverie_runware_handler(ngx_http_request_t *r)
 }
 
 
-/* NGX_DECLINED: nothing speaks against reading the body. */
-
-static ngx_int_t
-ngx_http_reverie_check_headers(ngx_http_request_t *r)
-{
-    size_t            len;
-    ngx_int_t         rc;
-    ngx_str_t        *type;
-    ngx_uint_t        i, encoded;
-    ngx_list_part_t  *part;
-    ngx_table_elt_t  *header;
-
-    encoded = 0;
-    part = &r->headers_in.headers.part;
-    header = part->elts;
-
-    for (i = 0; /* void */ ; i++) {
-
-        if (i >= part->nelts) {
-            if (part->next == NULL) {
-                break;
-            }
-
-            part = part->next;
-            header = part->elts;
-            i = 0;
-        }
-
-        if (header[i].key.len == sizeof("Content-Encoding") - 1
-            && ngx_strcasecmp(header[i].key.data,
-                              (u_char *) "Content-Encoding") == 0
-            && header[i].value.len
-            && ngx_strcasecmp(header[i].value.data, (u_char *) "identity")
-               != 0)
-        {
-            encoded = 1;
-        }
-    }
-
-    if (!encoded && r->headers_in.content_type == NULL) {
-        return NGX_DECLINED;
-    }
-
-    if (!encoded) {
-        type = &r->headers_in.content_type->value;
-
-        for (len = 0; len < type->len; len++) {
-            if (type->data[len] == ';' || type->data[len] == ' ') {
-                break;
-            }
-        }
-
-        if ((len == 16 && ngx_strncasecmp(type->data,
-                                          (u_char *) "application/json", 16)
-                          == 0)
-            || (len == 10 && ngx_strncasecmp(type->data,
-                                             (u_char *) "text/plain", 10)
-                             == 0)
-            || len == 0)
-        {
-            return NGX_DECLINED;
-        }
-    }
-
-    rc = ngx_http_discard_request_body(r);
-
-    if (rc != NGX_OK) {
-        return rc;
-    }
-
-    return ngx_http_reverie_send_error(r, NGX_HTTP_UNSUPPORTED_MEDIA_TYPE,
-               "unsupportedMediaType",
-               encoded ? "compressed request bodies are not accepted"
-                       : "the Content-Type must be application/json");
-}
-
-
 static void
 ngx_http_reverie_body_handler(ngx_http_request_t *r)
 {
-    ngx_int_t                rc;
-    ngx_http_reverie_ctx_t  *ctx;
+    size_t                        len;
+    u_char                       *body;
+    ngx_int_t                     rc, read;
+    ngx_http_reverie_ctx_t       *ctx;
+    ngx_http_reverie_loc_conf_t  *lcf;
 
     ctx = ngx_http_get_module_ctx(r, ngx_http_reverie_module);
+    lcf = ngx_http_get_module_loc_conf(r, ngx_http_reverie_module);
 
-    rc = ngx_http_reverie_begin(r, ctx);
+    if (lcf->context->rv == NULL) {
+        rc = ngx_http_reverie_send_error(r, NGX_HTTP_SERVICE_UNAVAILABLE,
+                                         "serviceUnavailable",
+                                         "this worker could not start its "
+                                         "library; its log says why");
+        ngx_http_finalize_request(r, rc);
+        return;
+    }
+
+    read = ngx_http_reverie_read_body(r, &body, &len);
+
+    if (read != NGX_OK && read != NGX_DONE) {
+        ngx_http_finalize_request(r, NGX_HTTP_INTERNAL_SERVER_ERROR);
+        return;
+    }
+
+    rc = ctx->body_handler(r, ctx, body, len);
+
+    if (read == NGX_DONE) {
+        ngx_free(body);
+    }
 
     if (rc != NGX_AGAIN) {
         ngx_http_finalize_request(r, rc);
@@ -176,14 +139,38 @@ ngx_http_reverie_body_handler(ngx_http_request_t *r)
 }
 
 
+ngx_int_t
+ngx_http_reverie_generate(ngx_http_request_t *r, ngx_http_reverie_ctx_t *ctx,
+    u_char *body, size_t len)
+{
+    rv_batch                     *batch;
+    ngx_int_t                     rc;
+    ngx_http_reverie_loc_conf_t  *lcf;
+
+    lcf = ngx_http_get_module_loc_conf(r, ngx_http_reverie_module);
+
+    batch = rv_batch_parse(lcf->context->rv, (char *) body, len);
+
+    if (batch == NULL) {
+        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
+                      "reverie: out of memory");
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    rc = ngx_http_reverie_start(r, ctx, batch);
+
+    rv_batch_unref(batch);
+
+    return rc;
+}
+
+
 /* NGX_AGAIN: the call's reply comes later; otherwise the request is over. */
 
-static ngx_int_t
-ngx_http_reverie_begin(ngx_http_request_t *r, ngx_http_reverie_ctx_t *ctx)
+ngx_int_t
+ngx_http_reverie_start(ngx_http_request_t *r, ngx_http_reverie_ctx_t *ctx,
+    rv_batch *batch)
 {
-    size_t                        len;
-    u_char                       *body;
-    ngx_int_t                     rc;
     ngx_str_t                     prefix;
     const rv_reply               *reply;
     rv_call_options               options;
@@ -191,34 +178,18 @@ ngx_http_reverie_begin(ngx_http_request_t *r, ngx_http_reverie_ctx_t *ctx)
 
     lcf = ngx_http_get_module_loc_conf(r, ngx_http_reverie_module);
 
-    if (lcf->context->rv == NULL) {
-        return ngx_http_reverie_send_error(r, NGX_HTTP_SERVICE_UNAVAILABLE,
-                                           "serviceUnavailable",
-                                           "this worker could not start its "
-                                           "library; its log says why");
-    }
-
     if (ngx_http_reverie_results_prefix(r, &prefix) != NGX_OK) {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
-    }
-
-    rc = ngx_http_reverie_read_body(r, &body, &len);
-
-    if (rc != NGX_OK && rc != NGX_DONE) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
     ngx_memzero(&options, sizeof(rv_call_options));
 
     options.results_url = (char *) prefix.data;
+    options.dry_run = ngx_http_reverie_arg_is_on(r, "dryRun");
     options.done = ngx_http_reverie_done;
     options.user = ctx;
 
-    ctx->call = rv_call_begin(lcf->context->rv, (char *) body, len, &options);
-
-    if (rc == NGX_DONE) {
-        ngx_free(body);
-    }
+    ctx->call = rv_call_start(lcf->context->rv, batch, &options);
 
     if (ctx->call == NULL) {
         ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
@@ -228,222 +199,30 @@ ngx_http_reverie_begin(ngx_http_request_t *r, ngx_http_reverie_ctx_t *ctx)
 
     reply = rv_call_reply(ctx->call);
 
-    return reply ? ngx_http_reverie_send_reply(r, reply) : NGX_AGAIN;
+    return reply ? ctx->reply(r, ctx, reply) : NGX_AGAIN;
 }
 
 
-/*
- * The body is in one buffer, in several, in a file, or not there at all.
- * NGX_DONE: it was put together in memory that the caller must free.
- */
+/* Whether the query has NAME=1 (or true, or NAME alone). */
 
-static ngx_int_t
-ngx_http_reverie_read_body(ngx_http_request_t *r, u_char **body, size_t *len)
+ngx_uint_t
+ngx_http_reverie_arg_is_on(ngx_http_request_t *r, const char *name)
 {
-    u_char       *p;
-    size_t        size;
-    ngx_buf_t    *b;
-    ngx_chain_t  *cl, *bufs;
+    ngx_str_t  value;
 
-    *body = (u_char *) "";
-    *len = 0;
-
-    bufs = r->request_body ? r->request_body->bufs : NULL;
-
-    if (bufs && bufs->next == NULL && ngx_buf_in_memory(bufs->buf)) {
-        *body = bufs->buf->pos;
-        *len = bufs->buf->last - bufs->buf->pos;
-        return NGX_OK;
+    if (r->args.len == 0
+        || ngx_http_arg(r, (u_char *) name, ngx_strlen(name), &value)
+           != NGX_OK)
+    {
+        return 0;
     }
 
-    for (cl = bufs; cl; cl = cl->next) {
-        *len += ngx_buf_size(cl->buf);
-    }
-
-    if (*len == 0) {
-        return NGX_OK;
-    }
-
-    /* not from the pool: megabytes would stay until the picture is ready */
-
-    p = ngx_alloc(*len, r->connection->log);
-    if (p == NULL) {
-        return NGX_ERROR;
-    }
-
-    *body = p;
-
-    for (cl = bufs; cl; cl = cl->next) {
-        b = cl->buf;
-        size = ngx_buf_size(b);
-
-        if (ngx_http_reverie_copy_buf(r, b, p, size) != NGX_OK) {
-            ngx_free(*body);
-            return NGX_ERROR;
-        }
-
-        p += size;
-    }
-
-    return NGX_DONE;
+    return (value.len == 1 && value.data[0] == '1')
+           || (value.len == 4 && ngx_strncmp(value.data, "true", 4) == 0);
 }
 
 
-static ngx_int_t
-ngx_http_reverie_copy_buf(ngx_http_request_t *r, ngx_buf_t *b, u_char *p,
-    size_t size)
-{
-    off_t    offset;
-    ssize_t  n;
-
-    if (ngx_buf_in_memory(b)) {
-        ngx_memcpy(p, b->pos, size);
-        return NGX_OK;
-    }
-
-    /* just written by this worker: it comes from the page cache */
-
-    for (offset = b->file_pos; size; offset += n, p += n, size -= n) {
-        n = ngx_read_file(b->file, p, size, offset);
-
-        if (n == NGX_ERROR || n == 0) {
-            ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
-                          "reverie: the request body cannot be read again");
-            return NGX_ERROR;
-        }
-    }
-
-    return NGX_OK;
-}
-
-
-/*
- * What stands before the name of a stored picture, with a NUL behind it.  The
- * client's Host header is used only when it is one of the server's names:
- * otherwise it could plant links to other hosts.
- */
-
-static ngx_int_t
-ngx_http_reverie_results_prefix(ngx_http_request_t *r, ngx_str_t *prefix)
-{
-    u_char                       *p;
-    size_t                        len;
-    ngx_str_t                     value, host, scheme, port;
-    in_port_t                     number;
-    u_char                        addr[NGX_SOCKADDR_STRLEN];
-    ngx_connection_t             *c;
-    ngx_http_reverie_loc_conf_t  *lcf;
-
-    lcf = ngx_http_get_module_loc_conf(r, ngx_http_reverie_module);
-
-    if (lcf->results_url) {
-
-        if (ngx_http_complex_value(r, lcf->results_url, &value) != NGX_OK) {
-            return NGX_ERROR;
-        }
-
-        len = value.len + sizeof("/");
-
-        p = ngx_pnalloc(r->pool, len);
-        if (p == NULL) {
-            return NGX_ERROR;
-        }
-
-        prefix->data = p;
-        p = ngx_cpymem(p, value.data, value.len);
-
-        if (value.len == 0 || value.data[value.len - 1] != '/') {
-            *p++ = '/';
-        }
-
-        *p = '\0';
-        prefix->len = p - prefix->data;
-
-        return NGX_OK;
-    }
-
-    c = r->connection;
-
-    if (ngx_connection_local_sockaddr(c, NULL, 0) != NGX_OK) {
-        return NGX_ERROR;
-    }
-
-    ngx_str_set(&scheme, "http");
-
-#if (NGX_HTTP_SSL)
-    if (c->ssl) {
-        ngx_str_set(&scheme, "https");
-    }
-#endif
-
-    number = ngx_inet_get_port(c->local_sockaddr);
-
-    port.data = (u_char *) "";
-    port.len = 0;
-
-    if (ngx_http_reverie_is_our_host(r)) {
-        host = r->headers_in.server;
-
-        port.data = addr;
-
-        if (number && number != (scheme.len == 4 ? 80 : 443)) {
-            port.len = ngx_sprintf(addr, ":%ui", (ngx_uint_t) number) - addr;
-        }
-
-    } else {
-        host.data = addr;
-        host.len = NGX_SOCKADDR_STRLEN;
-
-        if (ngx_connection_local_sockaddr(c, &host, 1) != NGX_OK) {
-            return NGX_ERROR;
-        }
-    }
-
-    len = scheme.len + sizeof("://") + host.len + port.len
-          + lcf->results_uri.len;
-
-    prefix->data = ngx_pnalloc(r->pool, len);
-    if (prefix->data == NULL) {
-        return NGX_ERROR;
-    }
-
-    p = ngx_sprintf(prefix->data, "%V://%V%V%V", &scheme, &host, &port,
-                    &lcf->results_uri);
-    *p = '\0';
-    prefix->len = p - prefix->data;
-
-    return NGX_OK;
-}
-
-
-static ngx_uint_t
-ngx_http_reverie_is_our_host(ngx_http_request_t *r)
-{
-    ngx_str_t                    *host, *name;
-    ngx_uint_t                    i;
-    ngx_http_reverie_srv_conf_t  *scf;
-
-    host = &r->headers_in.server;
-
-    scf = ngx_http_get_module_srv_conf(r, ngx_http_reverie_module);
-    name = scf->names.elts;
-
-    for (i = 0; host->len && i < scf->names.nelts; i++) {
-
-        /* the host is in lower case and checked by nginx */
-
-        if (name[i].len == host->len
-            && ngx_memcmp(name[i].data, host->data, host->len) == 0)
-        {
-            return 1;
-        }
-    }
-
-    return 0;
-}
-
-
-static void
+void
 ngx_http_reverie_wait(ngx_http_request_t *r, ngx_http_reverie_ctx_t *ctx)
 {
     ngx_event_t                  *timer;
@@ -540,7 +319,7 @@ ngx_http_reverie_done(void *user, rv_call *call)
         ngx_del_timer(&ctx->timer);
     }
 
-    rc = ngx_http_reverie_send_reply(r, rv_call_reply(call));
+    rc = ctx->reply(r, ctx, rv_call_reply(call));
 
     /* r may be gone now, c is not */
 
@@ -549,8 +328,9 @@ ngx_http_reverie_done(void *user, rv_call *call)
 }
 
 
-static ngx_int_t
-ngx_http_reverie_send_reply(ngx_http_request_t *r, const rv_reply *reply)
+ngx_int_t
+ngx_http_reverie_send_reply(ngx_http_request_t *r,
+    ngx_http_reverie_ctx_t *ctx, const rv_reply *reply)
 {
     int64_t    seconds;
     ngx_str_t  value;

@@ -24,7 +24,7 @@
  * jobs, calls and images that still exist: they stay valid, but nothing more happens to them.
  *
  * Threads: a context and everything made from it belong to one thread.  From any thread: rv_job_cancel,
- * rv_job_ref/unref, rv_image_* and the rv_status_* functions.  No thread is started before the first submit, so a
+ * rv_job_ref/unref, rv_batch_parse (see there), rv_image_* and the rv_status_* functions.  No thread is started before the first submit, so a
  * context may be opened before fork when it is first used after it.
  */
 #ifndef REVERIE_H
@@ -163,7 +163,8 @@ typedef struct rv_issue {
 } rv_issue;
 
 /* Parses and checks a body: an array of task objects (a single object is accepted as an array of one).
- * ref (rv_batch_unref); NULL only when out of memory. */
+ * ref (rv_batch_unref); NULL only when out of memory.  The first call reads the model cards; later ones may come
+ * from any thread while the context is open and no setting changes. */
 RV_API rv_batch *rv_batch_parse(rv *r, const char *json, size_t len);
 RV_API rv_batch *rv_batch_ref(rv_batch *b);
 RV_API void      rv_batch_unref(rv_batch *b);
@@ -188,6 +189,8 @@ typedef struct rv_task_info {
     const char *model;   /* AIR id; NULL when the type has none                      */
     size_t      results; /* pictures it makes                                        */
     double      cost;    /* US dollars for all of them by the card; negative: unknown */
+    const char *key;     /* of an authentication task, else NULL: never log it       */
+    const char *session; /* connectionSessionUUID it names, or NULL                  */
 } rv_task_info;
 
 RV_API rv_task_info rv_task_facts(const rv_task *t);
@@ -267,6 +270,10 @@ typedef struct rv_reply {
 
 typedef struct rv_call_options {
     const char *results_url; /* prefix of picture URLs for this call; NULL: the context's */
+    const char *session;     /* connectionSessionUUID that an authentication task is answered with; NULL: a new one */
+    const rv_error *refusal; /* no task of this call may run or be answered: each gets this error; NULL: they may   */
+    bool dry_run;            /* tasks are checked and priced, but not run                                           */
+    bool messages;           /* answers are taken one by one with rv_call_message; the reply has no body            */
     /* Progress; may be NULL.  job is borrowed. */
     void (*event)(void *user, rv_call *call, rv_job *job, const rv_event *e);
     /* The reply is ready (rv_call_reply).  Runs inside rv_dispatch, never inside rv_call_begin. */
@@ -278,7 +285,19 @@ typedef struct rv_call_options {
  * request), rv_call_reply is not NULL at once and done is not called. */
 RV_API rv_call *rv_call_begin(rv *r, const char *body, size_t len, const rv_call_options *options);
 
+/* The same with a body that was parsed before; the call keeps a ref. */
+RV_API rv_call *rv_call_start(rv *r, rv_batch *b, const rv_call_options *options);
+
 RV_API const rv_reply *rv_call_reply(const rv_call *c); /* borrowed; NULL while not ready */
+
+/* For connections that carry many answers (WebSocket): the next answer that is ready, as the text of one message
+ * (out; rv_free); NULL when none is ready now, or without memory.  A message is about one taskUUID and has either
+ * "data" or "errors", as clients need it.  Ask after rv_call_start and in the callbacks, until NULL; whoever cannot
+ * send just now may ask later.  Each answer is handed out once. */
+RV_API char *rv_call_message(rv_call *c, size_t *len);
+
+/* Whether every answer of a call with messages was handed out. */
+RV_API bool rv_call_is_told(const rv_call *c);
 
 /* Progress as text for server-sent event streams, the same in every server (out; rv_free; NULL: out of memory):
  *     event: queued   data: {"taskUUID":…,"position":n}

@@ -11,12 +11,36 @@ static void answer_ping(rv__slot *slot)
     slot->item = rv__strdup("{\"taskType\":\"ping\",\"pong\":true}");
 }
 
-static void answer_authentication(rv__slot *slot)
+static void answer_authentication(rv__slot *slot, const char *session)
 {
     char uuid[RV__UUID_SIZE];
-    if (rv__uuid_make(uuid))
-        slot->item =
-            rv__format("{\"taskType\":\"authentication\",\"connectionSessionUUID\":\"%s\"}", uuid);
+    if (!session && rv__uuid_make(uuid))
+        session = uuid;
+    if (session)
+        slot->item = rv__format(
+            "{\"taskType\":\"authentication\",\"connectionSessionUUID\":\"%s\"}", session);
+}
+
+/* One item per picture, as clients count them. */
+static void answer_dry(rv__slot *slot, const rv_task *t)
+{
+    rv__buf b;
+    rv__buf_init(&b, 65536);
+    rv_task_info info = rv_task_facts(t);
+    for (size_t i = 0; i < info.results; i++) {
+        rv__buf_adds(&b, i ? ",{\"taskType\":" : "{\"taskType\":");
+        rv__json_write_string(&b, info.type);
+        rv__buf_adds(&b, ",\"taskUUID\":");
+        rv__json_write_string(&b, info.uuid ? info.uuid : "");
+        rv__buf_adds(&b, ",\"dryRun\":true,\"seed\":");
+        rv__buf_addf(&b, "%llu", (unsigned long long)rv__task_seed(t, i));
+        if (info.cost >= 0) {
+            rv__buf_adds(&b, ",\"cost\":");
+            rv__json_write_double(&b, info.cost / (double)info.results);
+        }
+        rv__buf_adds(&b, "}");
+    }
+    slot->item = rv__buf_take(&b, NULL);
 }
 
 /* Ways of delivery that need the durable store: refused with the parameter's name instead of being
@@ -102,13 +126,18 @@ static void submit(rv *r, rv_call *c, rv__slot *slot, rv_task *t, const rv__deli
         c->pending++;
 }
 
-static void begin(rv *r, rv_call *c, rv__slot *slot, rv_task *t, const rv__delivery *delivery)
+static void begin(rv *r, rv_call *c, rv__slot *slot, rv_task *t, const rv_call_options *o,
+                  const rv__delivery *delivery)
 {
     const char *type = rv__task_type(t);
-    if (strcmp(type, "ping") == 0)
+    if (o->refusal)
+        slot->error = *o->refusal;
+    else if (strcmp(type, "ping") == 0)
         answer_ping(slot);
     else if (strcmp(type, "authentication") == 0)
-        answer_authentication(slot);
+        answer_authentication(slot, o->session);
+    else if (strcmp(type, "imageInference") == 0 && o->dry_run)
+        answer_dry(slot, t);
     else if (strcmp(type, "imageInference") == 0)
         submit(r, c, slot, t, delivery);
     else if (strcmp(type, "getResponse") == 0)
@@ -121,34 +150,44 @@ static void begin(rv *r, rv_call *c, rv__slot *slot, rv_task *t, const rv__deliv
         rv__fail(&slot->error, RV_MEMORY, "out of memory");
 }
 
-rv_call *rv_call_begin(rv *r, const char *body, size_t len, const rv_call_options *options)
+rv_call *rv_call_start(rv *r, rv_batch *batch, const rv_call_options *options)
 {
+    static const rv_call_options none = {0};
+    const rv_call_options *o = options ? options : &none;
+    size_t n = rv_batch_size(batch);
     rv_call *c = rv__calloc(1, sizeof *c);
-    if (!c)
-        return NULL;
-    if (options)
-        c->options = *options;
-    c->options.results_url = NULL;
-    c->batch = rv_batch_parse(r, body, len);
-    size_t n = c->batch ? rv_batch_size(c->batch) : 0;
-    c->slots = c->batch ? rv__calloc(n, sizeof *c->slots) : NULL;
-    if (!c->slots) {
-        free_call(c);
+    rv__slot *slots = rv__calloc(n, sizeof *slots);
+    if (!c || !slots) {
+        rv__free(c);
+        rv__free(slots);
         return NULL;
     }
+    c->batch = rv_batch_ref(batch);
+    c->slots = slots;
     c->count = n;
+    c->options = *o;
+    c->options.results_url = c->options.session = NULL;
+    c->options.refusal = NULL;
     rv__delivery delivery = {
         .items = true, .results_url = r->setup.results_url, .ttl = r->setup.results_ttl};
-    if (options && options->results_url)
-        delivery.results_url = options->results_url;
+    if (o->results_url)
+        delivery.results_url = o->results_url;
     for (size_t i = 0; i < n; i++) {
         c->slots[i].call = c;
-        rv_task *t = rv_batch_task(c->batch, i);
+        rv_task *t = rv_batch_task(batch, i);
         if (t)
-            begin(r, c, &c->slots[i], t, &delivery);
+            begin(r, c, &c->slots[i], t, o, &delivery);
     }
     if (!c->pending)
         rv__reply_build(c);
+    return c;
+}
+
+rv_call *rv_call_begin(rv *r, const char *body, size_t len, const rv_call_options *options)
+{
+    rv_batch *b = rv_batch_parse(r, body, len);
+    rv_call *c = b ? rv_call_start(r, b, options) : NULL;
+    rv_batch_unref(b);
     return c;
 }
 

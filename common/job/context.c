@@ -300,11 +300,14 @@ rv_task_info rv_task_facts(const rv_task *t)
     const rv__model *model = rv__task_model(t);
     size_t n = rv__task_results(t);
     double cost = model ? rv__task_cost(t) : -1;
+    const rv__value *v = rv__task_value(t);
     return (rv_task_info){.type = rv__task_type(t),
                           .uuid = rv__task_uuid(t),
                           .model = model ? model->id : NULL,
                           .results = n,
-                          .cost = cost < 0 ? -1 : cost * (double)n};
+                          .cost = cost < 0 ? -1 : cost * (double)n,
+                          .key = rv__json_get_string(v, "apiKey", NULL),
+                          .session = rv__json_get_string(v, "connectionSessionUUID", NULL)};
 }
 
 char *rv_schema_json(rv *r, const char *model)

@@ -59,6 +59,18 @@ static void add_member(rv__buf *b, const char *key, const char *value)
     rv__json_write_string(b, value);
 }
 
+void rv__reply_error_json(rv__buf *b, const rv_task *t, const rv_error *err)
+{
+    rv__buf_adds(b, "{\"code\":");
+    rv__json_write_string(b, err->code);
+    rv__buf_adds(b, ",\"message\":");
+    rv__json_write_string(b, *err->message ? err->message : rv_status_text(err->status));
+    add_member(b, "parameter", err->parameter);
+    add_member(b, "taskType", rv__task_type(t));
+    add_member(b, "taskUUID", rv__task_uuid(t));
+    rv__buf_adds(b, "}");
+}
+
 /* A task that was refused or failed.  An error that came from another server keeps that server's
  * HTTP status. */
 static void add_failure(errors *e, const rv_task *t, const rv_error *err)
@@ -66,14 +78,7 @@ static void add_failure(errors *e, const rv_task *t, const rv_error *err)
     bool is_foreign = err->http_status >= 400 && err->http_status <= 599;
     begin_error(e, is_foreign ? err->http_status : rv_status_http(err->status),
                 err->retry_after_ms);
-    rv__buf_adds(&e->text, "{\"code\":");
-    rv__json_write_string(&e->text, err->code);
-    rv__buf_adds(&e->text, ",\"message\":");
-    rv__json_write_string(&e->text, *err->message ? err->message : rv_status_text(err->status));
-    add_member(&e->text, "parameter", err->parameter);
-    add_member(&e->text, "taskType", rv__task_type(t));
-    add_member(&e->text, "taskUUID", rv__task_uuid(t));
-    rv__buf_adds(&e->text, "}");
+    rv__reply_error_json(&e->text, t, err);
     end_error(e);
 }
 
@@ -211,6 +216,10 @@ static bool has_item(const rv_call *c)
 
 void rv__reply_build(rv_call *c)
 {
+    if (c->options.messages) {
+        c->reply = (rv_reply){200, "application/json", "", 0, -1};
+        return;
+    }
     errors e = {.retry_after_ms = -1};
     rv__buf_init(&e.text, SIZE_MAX / 4);
     rv__buf warnings;

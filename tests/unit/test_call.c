@@ -477,9 +477,107 @@ static void warnings_stand_beside_the_data(void **state)
     free(o.stream);
 }
 
+/* Takes all messages that are ready. */
+static int take_messages(rv_call *c, rv__value **out, int n, int max)
+{
+    size_t len;
+    char *text;
+    while ((text = rv_call_message(c, &len))) {
+        assert_int_equal(strlen(text), len);
+        assert_true(n < max);
+        out[n] = rv__json_parse(text, len, NULL);
+        assert_non_null(out[n]);
+        assert_false(rv__json_get(out[n], "data") && rv__json_get(out[n], "errors"));
+        n++;
+        rv_free(text);
+    }
+    return n;
+}
+
+static rv_call *start(rv *r, const char *body, const rv_call_options *options)
+{
+    rv_batch *b = rv_batch_parse(r, body, strlen(body));
+    assert_non_null(b);
+    rv_call *c = rv_call_start(r, b, options);
+    rv_batch_unref(b);
+    assert_non_null(c);
+    return c;
+}
+
+static void messages_are_about_one_task(void **state)
+{
+    rv *r = open_stub("0");
+    rv_call_options options = {.messages = true, .session = "00000000-0000-4000-8000-000000000009"};
+    rv_call *c = start(r,
+                       "[{\"taskType\":\"authentication\",\"apiKey\":\"k\"}," TASK(1, "a", INLINE)
+                       "," TASK(2, "stub:fail=safety", INLINE) "," TASK(3, "b", INLINE ",\"width\":17")
+                       "," TASK(4, "stub:warn", INLINE ",\"numberResults\":2") "]",
+                       &options);
+    rv__value *m[8];
+    int n = take_messages(c, m, 0, 8); /* what needs no waiting */
+    assert_int_equal(n, 2);
+    assert_string_equal(
+        rv__json_get_string(rv__json_first(rv__json_get(m[0], "data")), "connectionSessionUUID", ""),
+        options.session);
+    assert_non_null(rv__json_get(m[1], "errors"));
+    assert_false(rv_call_is_told(c));
+    drain(r);
+    n = take_messages(c, m, n, 8);
+    assert_int_equal(n, 6);
+    assert_true(rv_call_is_told(c));
+    assert_int_equal(rv_call_reply(c)->http_status, 200);
+    assert_int_equal(rv_call_reply(c)->len, 0);
+    int warnings = 0;
+    for (int i = 0; i < n; i++) {
+        warnings += rv__json_get(m[i], "warnings") != NULL;
+        rv__json_free(m[i]);
+    }
+    assert_int_equal(warnings, 1);
+    rv_call_free(c);
+    rv_close(r);
+}
+
+static void a_body_without_tasks_is_one_message(void **state)
+{
+    rv *r = open_stub("0");
+    rv_call *c = start(r, "[", &(rv_call_options){.messages = true});
+    rv__value *m[2];
+    assert_int_equal(take_messages(c, m, 0, 2), 1);
+    assert_non_null(rv__json_get(m[0], "errors"));
+    assert_true(rv_call_is_told(c));
+    rv__json_free(m[0]);
+    rv_call_free(c);
+    rv_close(r);
+}
+
+static void calls_can_be_refused_or_dry(void **state)
+{
+    rv *r = open_stub("0");
+    rv_error why = {.status = RV_RATE_LIMIT, .code = "rateLimitExceeded", .retry_after_ms = 7000};
+    rv_call *c = start(r, "[" TASK(1, "a", INLINE) "," TASK(2, "a", INLINE) "]",
+                       &(rv_call_options){.refusal = &why});
+    assert_int_equal(rv_call_reply(c)->http_status, 429);
+    assert_int_equal(rv_call_reply(c)->retry_after_ms, 7000);
+    rv__value *v = reply_value(c);
+    assert_int_equal(rv__json_size(rv__json_get(v, "errors")), 2);
+    rv__json_free(v);
+    rv_call_free(c);
+    c = start(r, "[" TASK(1, "stub:hang", INLINE ",\"numberResults\":3") "]",
+              &(rv_call_options){.dry_run = true});
+    v = reply_value(c);
+    assert_int_equal(rv__json_size(rv__json_get(v, "data")), 3);
+    assert_true(rv__json_get_bool(rv__json_first(rv__json_get(v, "data")), "dryRun", false));
+    rv__json_free(v);
+    rv_call_free(c);
+    rv_close(r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(replies_have_the_right_form),
+                                       cmocka_unit_test(messages_are_about_one_task),
+                                       cmocka_unit_test(a_body_without_tasks_is_one_message),
+                                       cmocka_unit_test(calls_can_be_refused_or_dry),
                                        cmocka_unit_test(streams_carry_previews),
                                        cmocka_unit_test(warnings_stand_beside_the_data),
                                        cmocka_unit_test(errors_name_their_task),

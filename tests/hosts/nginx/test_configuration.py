@@ -6,9 +6,6 @@ import unittest
 
 from harness import CARDS, MODULE, Nginx, ServerCase, SOURCE, environment, task
 
-WHERE_ALL = ("daemon", "executor", "model_cards", "models", "strict", "max_tasks", "max_steps", "queue",
-             "sync_timeout", "ignore_client_abort", "results_dir", "results_url", "results_ttl")
-
 
 class Checks(unittest.TestCase):
     def check(self, **pieces):
@@ -32,7 +29,9 @@ class Checks(unittest.TestCase):
                      "reverie_models runware:97@3 'hidream-*' *;", "reverie_strict off;", "reverie_max_tasks 1;",
                      "reverie_max_tasks 1000;", "reverie_max_steps 1;", "reverie_queue 100000;",
                      "reverie_sync_timeout 10m;", "reverie_ignore_client_abort on;", "reverie_results_dir r;",
-                     "reverie_results_url https://$host/p/;", "reverie_results_ttl 30d;"):
+                     "reverie_results_url https://$host/p/;", "reverie_results_ttl 30d;",
+                     "reverie_websocket off;", "reverie_websocket on;", "reverie_heartbeat 1m;",
+                     "reverie_websocket on idle=1m resume=0 max_message=1k;"):
             with self.subTest(line):
                 self.accepts(generate=line)
 
@@ -62,6 +61,12 @@ class Checks(unittest.TestCase):
                 ("reverie_results_dir a; reverie_results_dir b;", "is duplicate"),
                 ("reverie_results_url a; reverie_results_url b;", "is duplicate"),
                 ("reverie_results_ttl x;", "invalid value"),
+                ("reverie_websocket maybe;", 'invalid value "maybe"'),
+                ("reverie_websocket off idle=1s;", 'invalid value "off"'),
+                ("reverie_websocket on idle=0;", 'invalid parameter "idle=0"'),
+                ("reverie_websocket on max_message=0;", 'invalid parameter "max_message=0"'),
+                ("reverie_websocket on; reverie_websocket on;", "is duplicate"),
+                ("reverie_heartbeat x;", "invalid value"),
                 ("reverie_no_such_thing on;", "unknown directive")):
             with self.subTest(line):
                 self.refuses(words, generate=line)
@@ -133,8 +138,27 @@ class Checks(unittest.TestCase):
         with open(os.path.join(SOURCE, "ngx_module/README.md")) as f:
             told = set(re.findall(r"^### (reverie\w*)", f.read(), re.M))
         self.assertEqual(real, told)
-        self.assertEqual({f"reverie_{name}" for name in WHERE_ALL} | {"reverie", "reverie_results", "reverie_health"},
-                         real)
+
+    def test_examples_of_the_readme(self):
+        """Each directive's section ends with an example that nginx accepts."""
+        with open(os.path.join(SOURCE, "ngx_module/README.md")) as f:
+            sections = re.split(r"^### ", f.read().split("\n## Directives")[1].split("\n## ")[0], flags=re.M)[1:]
+        for section in sections:
+            name = section.split()[0]
+            blocks = re.findall(r"(?:^    .*\n)+", section, re.M)
+            with self.subTest(name):
+                self.assertGreaterEqual(len(blocks), 2, "a synopsis and an example")
+                example = blocks[-1]
+                self.assertIn(name, example)
+                for path in re.findall(r"/(?:etc|usr/share|var/lib)/reverie[\w./-]*", example):
+                    example = example.replace(path, "{cards}" if "models" in path else "{dir}/example")
+                if re.match(r"\s+location", example):
+                    example = re.sub(r"location (= )?/(generate|images|healthz)", r"location \1/example/\2", example)
+                    self.accepts(locations=example)
+                elif "http" in section.split("Context:")[-1].split(".")[0] and "Context: http" in section:
+                    self.accepts(http="reverie_executor stub;" + example)
+                else:
+                    self.accepts(locations="location /example { reverie runware; %s }" % example)
 
 
 class Inheritance(ServerCase):
