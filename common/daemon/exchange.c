@@ -160,7 +160,8 @@ static enum MHD_Result begin(rv__exchange *e)
         MHD_lookup_connection_value(e->connection, MHD_GET_ARGUMENT_KIND, "preview");
     e->wants_previews = preview && strcmp(preview, "1") == 0;
     rv_call_options options = {
-        .results_url = prefix, .event = on_event, .done = on_done, .user = e};
+        .results_url = prefix, .previews = e->wants_previews, .event = on_event, .done = on_done,
+        .user = e};
     e->call = rv_call_begin(e->server->r, e->body.data ? e->body.data : "", e->body.len, &options);
     rv__buf_free(&e->body);
     if (!e->call)

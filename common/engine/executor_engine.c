@@ -247,7 +247,8 @@ static rv_status one_picture(engine *e, rv__picture_request *r, const rv__edit *
         return deliver(port, index, edit->picture.pixels, r->width, r->height, err);
     r->hooks = (rv__pipeline_hooks){.step = on_step,
                                     .preview = on_preview,
-                                    .preview_every = e->preview_steps,
+                                    .preview_every = e->preview_steps ? e->preview_steps
+                                                                      : port->delivery->previews,
                                     .cancelled = on_cancelled,
                                     .user = &w};
     if (r->width > 0 && r->height > 0 && r->width <= 1 << 14 && r->height <= 1 << 14)

@@ -274,6 +274,7 @@ typedef struct rv_call_options {
     const rv_error *refusal; /* no task of this call may run or be answered: each gets this error; NULL: they may   */
     bool dry_run;            /* tasks are checked and priced, but not run                                           */
     bool messages;           /* answers are taken one by one with rv_call_message; the reply has no body            */
+    bool        previews;    /* step events shall bring a preview, whatever preview_steps says */
     /* Progress; may be NULL.  job is borrowed. */
     void (*event)(void *user, rv_call *call, rv_job *job, const rv_event *e);
     /* The reply is ready (rv_call_reply).  Runs inside rv_dispatch, never inside rv_call_begin. */
@@ -315,6 +316,50 @@ RV_API char *rv_reply_stream(const rv_reply *reply, size_t *len);
 /* Cancels what this call still waits for and frees it; no callback of this call runs any more.  Safe inside its own
  * callbacks and from a request's cleanup. */
 RV_API void rv_call_free(rv_call *c);
+
+/* ---- the OpenAI images protocol ------------------------------------------------------------------------------ */
+
+/* A call whose body is a request of that protocol (with Lumenfall's additions), JSON or multipart/form-data, and whose
+ * reply is an answer of that protocol.  Everything else is as with rv_call_begin. */
+typedef enum rv_openai_kind {
+    RV_OPENAI_GENERATIONS, /* POST /v1/images/generations                                   */
+    RV_OPENAI_EDITS,       /* POST /v1/images/edits: image(s), mask                         */
+    RV_OPENAI_VARIATIONS   /* POST /v1/images/variations: an image, and no prompt needed    */
+} rv_openai_kind;
+
+typedef struct rv_openai_options {
+    rv_openai_kind  kind;
+    const char     *content_type; /* of the body; NULL: application/json                    */
+    rv_call_options call;
+} rv_openai_options;
+
+/* Starts such a call (out; rv_call_free).  NULL only when out of memory. */
+RV_API rv_call *rv_openai_begin(rv *r, const char *body, size_t len, const rv_openai_options *options);
+
+/* Whether the request asked for a stream of events; false once it was refused. */
+RV_API bool rv_openai_streams(const rv_call *c);
+
+/* What such a stream carries for an event of the call's job (out; rv_free): image_generation.partial_image and
+ * image_generation.completed, or the image_edit ones.  NULL when the event says nothing there. */
+RV_API char *rv_openai_event(rv_call *c, const rv_job *j, const rv_event *e, size_t *len);
+
+/* The last event of a stream whose call failed (out; rv_free); NULL when it succeeded. */
+RV_API char *rv_openai_stream_error(const rv_call *c, size_t *len);
+
+/* Header i of the reply beside the usual ones, from 0 (borrowed); NULL name: no more. */
+typedef struct rv_header {
+    const char *name, *value;
+} rv_header;
+
+RV_API rv_header rv_call_header(const rv_call *c, size_t i);
+
+/* GET /v1/models, and GET /v1/models/ID with the value of its argument schema, which may be NULL (rv_free); NULL when
+ * the model is not known. */
+RV_API char *rv_openai_models(rv *r);
+RV_API char *rv_openai_model(rv *r, const char *id, const char *schema);
+
+/* An error of the host itself as this protocol shows it (rv_free): {"error":{…}}. */
+RV_API char *rv_openai_error(int http_status, const char *code, const char *message);
 
 /* ---- images ------------------------------------------------------------------------------------------------ */
 

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/uuid.h"
+#include "openai_call.h"
 
 static void answer_ping(rv__slot *slot)
 {
@@ -79,6 +80,7 @@ static void free_call(rv_call *c)
     }
     rv__free(c->slots);
     rv__free(c->body);
+    rv__openai_state_free(c->openai);
     rv_batch_unref(c->batch);
     rv__free(c);
 }
@@ -150,7 +152,8 @@ static void begin(rv *r, rv_call *c, rv__slot *slot, rv_task *t, const rv_call_o
         rv__fail(&slot->error, RV_MEMORY, "out of memory");
 }
 
-rv_call *rv_call_start(rv *r, rv_batch *batch, const rv_call_options *options)
+rv_call *rv__call_start(rv *r, rv_batch *batch, const rv_call_options *options,
+                        struct rv__openai_state *openai)
 {
     static const rv_call_options none = {0};
     const rv_call_options *o = options ? options : &none;
@@ -168,19 +171,27 @@ rv_call *rv_call_start(rv *r, rv_batch *batch, const rv_call_options *options)
     c->options = *o;
     c->options.results_url = c->options.session = NULL;
     c->options.refusal = NULL;
-    rv__delivery delivery = {
-        .items = true, .results_url = r->setup.results_url, .ttl = r->setup.results_ttl};
+    c->openai = openai;
+    rv__delivery delivery = {.items = true,
+                             .results_url = r->setup.results_url,
+                             .ttl = r->setup.results_ttl,
+                             .previews = o->previews};
     if (o->results_url)
         delivery.results_url = o->results_url;
     for (size_t i = 0; i < n; i++) {
         c->slots[i].call = c;
         rv_task *t = rv_batch_task(batch, i);
-        if (t)
+        if (t && !rv__openai_is_refused(openai))
             begin(r, c, &c->slots[i], t, o, &delivery);
     }
     if (!c->pending)
         rv__reply_build(c);
     return c;
+}
+
+rv_call *rv_call_start(rv *r, rv_batch *batch, const rv_call_options *options)
+{
+    return rv__call_start(r, batch, options, NULL);
 }
 
 rv_call *rv_call_begin(rv *r, const char *body, size_t len, const rv_call_options *options)

@@ -4,6 +4,8 @@
 
 #include "context.h"
 
+struct rv__openai_state;
+
 /* One task of a call. */
 typedef struct rv__slot {
     rv_call *call;
@@ -25,7 +27,13 @@ struct rv_call {
     bool body_told; /* the issues of a body without tasks were handed out as a message */
     rv_reply reply; /* http_status 0: not ready */
     char *body;     /* of the reply; NULL when it is a fixed text */
+    struct rv__openai_state *openai; /* of a request in that protocol; NULL: Runware's */
 };
+
+/* A call of a batch (the call keeps a ref); openai is taken when the call could be made.  NULL: out
+ * of memory. */
+rv_call *rv__call_start(rv *r, rv_batch *batch, const rv_call_options *options,
+                        struct rv__openai_state *openai);
 
 /* Writes the reply of a call whose jobs have all ended.  Never fails: without memory the reply says
  * so. */

@@ -12,6 +12,7 @@ typedef struct rv__delivery {
     bool items;              /* result items are wanted (calls); otherwise pixels are     */
     const char *results_url; /* prefix of picture URLs; NULL: file://                     */
     int64_t ttl;             /* seconds a stored picture lives; 0: for ever               */
+    bool previews;           /* steps shall bring one, whatever preview_steps says        */
 } rv__delivery;
 
 enum { RV__WARNINGS = 8 };

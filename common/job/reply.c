@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "call.h"
+#include "openai_call.h"
 
 #define DEFAULT_RETRY_MS 2000 /* where a repeat makes sense and nobody said when */
 
@@ -218,6 +219,10 @@ void rv__reply_build(rv_call *c)
 {
     if (c->options.messages) {
         c->reply = (rv_reply){200, "application/json", "", 0, -1};
+        return;
+    }
+    if (c->openai) {
+        rv__openai_reply(c);
         return;
     }
     errors e = {.retry_after_ms = -1};

@@ -180,7 +180,8 @@ static rv_status make_one(const stub *s, const rv_task *t, size_t index, bool is
     for (int i = 1; i <= steps; i++) {
         if (!doze(port, s->ms))
             return rv__fail(err, RV_CANCELLED, "cancelled");
-        bool is_shown = s->preview_steps && (i % s->preview_steps == 0 || i == steps);
+        int every = s->preview_steps ? s->preview_steps : port->delivery->previews;
+        bool is_shown = every && (i % every == 0 || i == steps);
         rv_image *preview = is_shown && w >= 8 && h >= 8 ? paint(hash, w / 8, h / 8) : NULL;
         port->step(port, index, i, steps, preview);
         rv_image_unref(preview);

@@ -24,6 +24,7 @@ enum {
 typedef struct daemon_client {
     rv__io *io;
     char *url, *unix_path; /* unix_path NULL: TCP */
+    bool asks_previews;    /* url does it already */
 } daemon_client;
 
 /* One task on its way.  Belongs to the I/O thread after the start. */
@@ -402,18 +403,27 @@ static rv_status daemon_start(void *self, const rv_task *task, rv__port *port, r
             errand_free(e);
         return rv__fail(err, RV_MEMORY, "out of memory");
     }
+    char *url = how->previews && !d->asks_previews ? rv__format("%s&preview=1", d->url)
+                                                   : rv__strdup(d->url);
     const char *headers[] = {"Content-Type: application/json", "Accept: text/event-stream",
                              "Expect:", prefix, NULL};
-    rv__io_request q = {.url = d->url,
+    rv__io_request q = {.url = url,
                         .unix_path = d->unix_path,
                         .headers = headers,
                         .body = body,
                         .body_len = len,
                         .silence_s =
                             d->unix_path ? SILENCE_S : 0}; /* other servers may not stream */
-    rv_status s = rv__io_start(d->io, &q, &events, e, err);
+    rv_status s = RV_MEMORY;
+    if (url)
+        s = rv__io_start(d->io, &q, &events, e, err);
+    else
+        rv__fail(err, s, "out of memory");
+    if (!url)
+        rv__free(body);
     if (s != RV_OK)
         errand_free(e);
+    rv__free(url);
     rv__free(prefix);
     return s;
 }
@@ -436,6 +446,7 @@ static void daemon_close(void *self)
 static rv_status read_address(daemon_client *d, const char *address, bool previews, rv_error *err)
 {
     const char *ask = previews ? "&preview=1" : "";
+    d->asks_previews = previews;
     if (strncmp(address, "unix:", 5) == 0) {
         d->unix_path = rv__strdup(address + 5);
         d->url = rv__format("http://reveried/generate?stream=1%s", ask);

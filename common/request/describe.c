@@ -29,14 +29,14 @@ static bool is_number(const rv__field *f)
 
 /* ---- schema ------------------------------------------------------------------------------ */
 
-static void write_limits(rv__buf *b, const rv__field *f)
+static void write_limits(rv__buf *b, const rv__field *f, bool no_maximum)
 {
     if (!is_number(f))
         return;
     write_number(b, "minimum", f->min);
-    if (f->type == RV__UINT)
+    if (f->type == RV__UINT && !no_maximum)
         rv__buf_addf(b, ",\"maximum\":%llu", (unsigned long long)f->max_uint);
-    else if (f->max != 0)
+    else if (f->max != 0 && !no_maximum)
         write_number(b, "maximum", f->max);
     if (f->step != 0)
         write_number(b, "multipleOf", f->step);
@@ -114,15 +114,14 @@ static void write_constant(rv__buf *b, const rv__field *f, const rv__model *mode
     rv__json_write_string(b, model->id);
 }
 
-static void write_property(rv__buf *b, const rv__field *f, const rv__model *model)
+static void write_row(rv__buf *b, const rv__field *f, const rv__model *model, bool no_maximum)
 {
     const char *type = f->type == RV__FLOAT ? "number" : rv__type_word(f->type);
-    rv__json_write_string(b, f->name);
-    rv__buf_addf(b, ":{\"type\":\"%s\"", type);
+    rv__buf_addf(b, "\"type\":\"%s\"", type);
     write_text(b, "title", f->label);
     write_text(b, "description", f->help);
     write_constant(b, f, model);
-    write_limits(b, f);
+    write_limits(b, f, no_maximum);
     bool list = f->type == RV__TEXTS || f->type == RV__LIST;
     write_sizes(b, f, list ? "minItems" : "minLength", list ? "maxItems" : "maxLength");
     if (f->words)
@@ -137,6 +136,18 @@ static void write_property(rv__buf *b, const rv__field *f, const rv__model *mode
         write_members(b, f->fields, NULL);
     write_text(b, "x-group", f->group);
     write_text(b, "x-unit", f->unit);
+}
+
+void rv__describe_row(rv__buf *b, const rv__field *f, bool no_maximum)
+{
+    write_row(b, f, NULL, no_maximum);
+}
+
+static void write_property(rv__buf *b, const rv__field *f, const rv__model *model)
+{
+    rv__json_write_string(b, f->name);
+    rv__buf_adds(b, ":{");
+    write_row(b, f, model, false);
     rv__buf_adds(b, f->legacy ? ",\"deprecated\":true}" : "}");
 }
 

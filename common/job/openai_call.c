@@ -1,0 +1,66 @@
+/* Calls of the OpenAI images protocol: translated to a Runware task, then a call like any other. */
+#include "openai_call.h"
+
+#include "request/openai_models.h"
+
+void rv__openai_state_free(rv__openai_state *s)
+{
+    if (s)
+        rv__openai_free(&s->request);
+    rv__free(s);
+}
+
+bool rv__openai_is_refused(const rv__openai_state *s)
+{
+    return s && s->request.errors;
+}
+
+/* From the translated request to a call; the state belongs to the call afterwards. */
+static rv_call *start(rv *r, rv__openai_state *s, const rv_call_options *options)
+{
+    rv_call_options o = *options;
+    o.previews |= s->request.stream && s->request.partials > 0;
+    rv_batch *b = rv_batch_parse(r, s->request.task, s->request.task_len);
+    rv__free(s->request.task); /* may hold pictures of many megabytes */
+    s->request.task = NULL;
+    rv_call *c = b ? rv__call_start(r, b, &o, s) : NULL;
+    rv_batch_unref(b);
+    return c;
+}
+
+rv_call *rv_openai_begin(rv *r, const char *body, size_t len, const rv_openai_options *options)
+{
+    const rv__model *fallback = rv__context_default_model(r); /* reads the cards, too */
+    rv__openai_state *s = r->models ? rv__calloc(1, sizeof *s) : NULL;
+    if (!s)
+        return NULL;
+    rv_call *c = NULL;
+    if (rv__openai_translate(r->models, fallback, options->kind, options->content_type, body, len,
+                             &s->request))
+        c = start(r, s, &options->call);
+    if (!c)
+        rv__openai_state_free(s);
+    return c;
+}
+
+bool rv_openai_streams(const rv_call *c)
+{
+    bool is_refused = c->reply.http_status >= 400;
+    return c->openai && c->openai->request.stream && !c->options.dry_run && !is_refused;
+}
+
+rv_header rv_call_header(const rv_call *c, size_t i)
+{
+    bool has = c->openai && i < (size_t)c->openai->header_count;
+    return has ? c->openai->headers[i] : (rv_header){0};
+}
+
+char *rv_openai_models(rv *r)
+{
+    return rv__context_models(r, NULL) == RV_OK ? rv__openai_models(r->models) : NULL;
+}
+
+char *rv_openai_model(rv *r, const char *id, const char *schema)
+{
+    return rv__context_models(r, NULL) == RV_OK ? rv__openai_model(r->models, id, schema) : NULL;
+}
