@@ -32,9 +32,6 @@ static const char *const known[] = {
     "seedImage", "maskImage",     "maskMargin",     "outpaint",
 };
 
-/* Switches of acceleratorOptions; the other members only tune them. */
-static const char *const caches[] = {"teaCache", "fbCache", "dbCache", "deepCache"};
-
 static bool is_known(const char *name)
 {
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
@@ -51,14 +48,11 @@ static rv_status refuse(rv_error *err, const char *parameter, const char *why)
 
 static rv_status check_caches(const rv__value *options, rv_error *err)
 {
-    char name[64];
-
-    for (size_t i = 0; i < sizeof caches / sizeof *caches; i++)
-        if (rv__json_get_bool(options, caches[i], false)) {
-            snprintf(name, sizeof name, "acceleratorOptions.%s", caches[i]);
-            return refuse(err, name, "the built-in engine has no step caches");
-        }
-    return RV_OK;
+    return rv__json_get_bool(options, "deepCache", false)
+               ? refuse(err, "acceleratorOptions.deepCache",
+                        "is for UNet models; this one is a transformer: use teaCache, fbCache or "
+                        "dbCache")
+               : RV_OK;
 }
 
 static rv_status check_safety(const rv__value *safety, rv_error *err)
@@ -174,6 +168,30 @@ static bool on_cancelled(void *user)
     const watch *w = user;
 
     return w->port->cancelled(w->port);
+}
+
+static void read_cache(const rv_task *t, rv__cache_options *out)
+{
+    const rv__value *card = rv__task_model(t)->engine;
+    int64_t first, end;
+
+    rv__task_cache_steps(t, &first, &end);
+    rv__cache_read(rv__json_get(rv__task_value(t), "acceleratorOptions"),
+                   rv__json_get(card, "step_caches"), (int)first, (int)end, out);
+}
+
+/* Tells what a step cache did to the pictures of a task, after the last one. */
+static void tell_skipped(const rv__cache_options *cache, int all, int skipped, rv__port *port)
+{
+    const char *name = rv__cache_name(cache->kind);
+    char *parameter = name ? rv__format("acceleratorOptions.%s", name) : NULL;
+    char *message =
+        name ? rv__format("%s skipped %d of %d evaluations", name, skipped, all) : NULL;
+
+    if (parameter && message)
+        port->warn(port, "stepsSkipped", parameter, message);
+    rv__free(parameter);
+    rv__free(message);
 }
 
 static rv_status read_task(engine *e, const rv_task *t, rv__scheduler_config *scheduler,
@@ -306,7 +324,9 @@ static rv_status engine_run(void *self, const rv_task *t, rv__port *port, rv_err
     rv__picture_request request;
     rv__picture_input input;
     rv__edit edit = {0};
+    rv__cache_options cache;
     rv_error own = {0};
+    int all = 0, skipped = 0, of_all = 0, of_skipped = 0;
     rv_status status;
     bool is_edit = rv__edit_wanted(rv__task_value(t));
 
@@ -320,6 +340,8 @@ static rv_status engine_run(void *self, const rv_task *t, rv__port *port, rv_err
         status = read_task(e, t, &scheduler, &request, err);
     if (status == RV_OK && is_edit)
         status = read_edit(e, t, &request, &edit, &input, err);
+    read_cache(t, &cache);
+    request.cache = &cache;
     if (status == RV_OK)
         warn_of_cuts(e, &request, port);
     for (size_t i = 0; status == RV_OK && i < rv__task_results(t); i++) {
@@ -327,7 +349,13 @@ static rv_status engine_run(void *self, const rv_task *t, rv__port *port, rv_err
         status = port->cancelled(port)
                      ? rv__fail(err, RV_CANCELLED, "cancelled")
                      : one_picture(e, &request, is_edit ? &edit : NULL, port, i, err);
+        if (!edit.is_still) /* nothing was computed then */
+            rv__pipeline_evaluations(e->pipeline, &of_all, &of_skipped);
+        all += of_all;
+        skipped += of_skipped;
     }
+    if (status == RV_OK)
+        tell_skipped(&cache, all, skipped, port);
     rv__edit_free(&edit);
     return status;
 }

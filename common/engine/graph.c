@@ -39,6 +39,10 @@ struct rv__graph {
     void *memory; /* of the context */
     struct ggml_context *context;
     struct ggml_cgraph *nodes;
+    int cuts[RV__SECTIONS], cut_count; /* nodes before each cut */
+    struct ggml_context *section_context;
+    void *section_memory;
+    struct ggml_cgraph *sections[RV__SECTIONS + 1];
     ggml_gallocr_t alloc;
     block *blocks;
     size_t used, max, scratch_bytes;
@@ -168,6 +172,9 @@ void rv__graph_free(rv__graph *g)
         ggml_gallocr_free(g->alloc);
     if (g->context)
         ggml_free(g->context);
+    if (g->section_context)
+        ggml_free(g->section_context);
+    rv__free(g->section_memory);
     while (g->blocks) {
         block *b = g->blocks;
         g->blocks = b->next;
@@ -276,6 +283,39 @@ void rv__graph_output(rv__graph *g, struct ggml_tensor *t)
     ggml_build_forward_expand(g->nodes, t);
 }
 
+void rv__graph_cut(rv__graph *g)
+{
+    if (g->cut_count == RV__SECTIONS)
+        rv__graph_refuse(g, "graph has more sections than were planned for");
+    else
+        g->cuts[g->cut_count++] = ggml_graph_n_nodes(g->nodes);
+}
+
+/* Graphs over the same nodes, one per section. */
+static bool make_sections(rv__graph *g)
+{
+    size_t n = (size_t)ggml_graph_n_nodes(g->nodes), size = 4096;
+
+    if (g->cut_count == 0 || g->section_context)
+        return true;
+    size += (size_t)(g->cut_count + 1) *
+            (ggml_graph_overhead_custom(n, false) + ggml_tensor_overhead());
+    g->section_memory = rv__alloc(size);
+    if (g->section_memory)
+        g->section_context = ggml_init((struct ggml_init_params){
+            .mem_size = size, .mem_buffer = g->section_memory, .no_alloc = true});
+    if (!g->section_context)
+        return false;
+    for (int i = 0, at = 0; i <= g->cut_count; i++) {
+        int end = i < g->cut_count ? g->cuts[i] : (int)n;
+
+        g->sections[i] = ggml_new_graph_custom(g->section_context, n, false);
+        for (; at < end; at++)
+            ggml_graph_add_node(g->sections[i], ggml_graph_node(g->nodes, at));
+    }
+    return true;
+}
+
 rv_status rv__graph_build(rv__graph *g, rv_error *err)
 {
     if (g->out_of_memory)
@@ -285,7 +325,7 @@ rv_status rv__graph_build(rv__graph *g, rv_error *err)
     if (!g->alloc)
         g->alloc = ggml_gallocr_new(ggml_backend_get_default_buffer_type(g->device->backend));
     if (!g->alloc || !ggml_gallocr_alloc_graph(g->alloc, g->nodes) ||
-        !reserve_scratch(g->device, g->scratch_bytes))
+        !reserve_scratch(g->device, g->scratch_bytes) || !make_sections(g))
         return rv__fail(err, RV_MEMORY, "not enough memory for the activations");
     g->is_built = true;
     return RV_OK;
@@ -331,13 +371,12 @@ static void set_abort(rv__graph *g, ggml_abort_callback callback)
         set(g->device->backend, callback, g);
 }
 
-rv_status rv__graph_run(rv__graph *g, rv__cancel_fn *cancelled, void *user, rv_error *err)
+static rv_status compute(rv__graph *g, struct ggml_cgraph *nodes, rv__cancel_fn *cancelled,
+                         void *user, rv_error *err)
 {
     enum ggml_status status;
     int omp_threads;
 
-    if (!g->is_built)
-        return rv__fail(err, RV_INTERNAL, "graph was not built");
     /* Another graph of the device may have needed more scratch and moved it; it never shrinks. */
     atomic_store(&g->stop, false);
     g->cancelled = cancelled;
@@ -347,7 +386,7 @@ rv_status rv__graph_run(rv__graph *g, rv__cancel_fn *cancelled, void *user, rv_e
      * region. */
     omp_threads = omp_get_max_threads();
     omp_set_num_threads(1);
-    status = ggml_backend_graph_compute(g->device->backend, g->nodes);
+    status = ggml_backend_graph_compute(g->device->backend, nodes);
     omp_set_num_threads(omp_threads);
     set_abort(g, NULL);
     if (atomic_load(&g->stop))
@@ -355,9 +394,29 @@ rv_status rv__graph_run(rv__graph *g, rv__cancel_fn *cancelled, void *user, rv_e
     if (status != GGML_STATUS_SUCCESS)
         return rv__fail(err, status == GGML_STATUS_ALLOC_FAILED ? RV_MEMORY : RV_INTERNAL,
                         "graph failed: %s", ggml_status_to_string(status));
-    for (const tap *p = g->taps; p; p = p->next)
-        g->tap_fn(g->tap_user, p->name, p->tensor, p->tensor->data);
     return RV_OK;
+}
+
+rv_status rv__graph_run(rv__graph *g, rv__cancel_fn *cancelled, void *user, rv_error *err)
+{
+    rv_status status;
+
+    if (!g->is_built)
+        return rv__fail(err, RV_INTERNAL, "graph was not built");
+    status = compute(g, g->nodes, cancelled, user, err);
+    for (const tap *p = g->taps; status == RV_OK && p; p = p->next)
+        g->tap_fn(g->tap_user, p->name, p->tensor, p->tensor->data);
+    return status;
+}
+
+rv_status rv__graph_run_section(rv__graph *g, int section, rv__cancel_fn *cancelled, void *user,
+                                rv_error *err)
+{
+    if (!g->is_built || section < 0 || section > g->cut_count || !g->sections[section])
+        return rv__fail(err, RV_INTERNAL, "graph has no such section");
+    return ggml_graph_n_nodes(g->sections[section]) == 0
+               ? RV_OK
+               : compute(g, g->sections[section], cancelled, user, err);
 }
 
 /* ---- operations ---- */

@@ -88,6 +88,12 @@ struct ggml_tensor *rv__graph_input(rv__graph *g, enum ggml_type type, int64_t n
                                     int64_t ne2, int64_t ne3);
 void rv__graph_output(rv__graph *g, struct ggml_tensor *t);
 
+/* Before building: what is added from here on is another section, which can be run by itself after
+ * those before it, or instead of them when the caller writes their outputs (at most RV__SECTIONS;
+ * only values marked by rv__graph_output may be read across). */
+enum { RV__SECTIONS = 4 };
+void rv__graph_cut(rv__graph *g);
+
 /* Allocates everything the graph needs to run.  RV_MEMORY, RV_INTERNAL. */
 rv_status rv__graph_build(rv__graph *g, rv_error *err);
 size_t rv__graph_bytes(const rv__graph *g); /* memory taken by the built graph */
@@ -101,6 +107,10 @@ typedef bool rv__cancel_fn(void *user);
 
 /* RV_CANCELLED, RV_INTERNAL. */
 rv_status rv__graph_run(rv__graph *g, rv__cancel_fn *cancelled, void *user, rv_error *err);
+
+/* Runs one section of a graph that was cut; taps are not called. */
+rv_status rv__graph_run_section(rv__graph *g, int section, rv__cancel_fn *cancelled, void *user,
+                                rv_error *err);
 
 /* ---- layers ----
  * Each returns NULL when an argument is NULL or the graph is full.  x is contiguous along its

@@ -29,6 +29,7 @@ struct rv__pipeline {
     rv__vae *vae;
     rv__prompt_cache *prompts;
     rv__lora_set *loras;
+    int calls, skipped;   /* of the last picture */
     rv__preview *preview; /* NULL until somebody wants to watch */
 };
 
@@ -255,6 +256,7 @@ static rv_status encode_texts(job *j, rv_error *err)
                                         .llama_tokens = e->llama_tokens,
                                         .llama_layers = e->llama_layers};
     }
+    rv__transformer_reuse(j->p->transformer, r->cache);
     return rv__transformer_prepare(j->p->transformer, j->width, j->height, conditions, (int)j->rows,
                                    err);
 }
@@ -297,20 +299,31 @@ static void direction(const job *j, float *v)
         v[i] = j->rows == 1 ? -u[i] : -u[i] + g * (-c[i] - -u[i]);
 }
 
+static bool may_skip(const job *j, int call)
+{
+    const rv__cache_options *c = j->r->cache;
+    int step = call * j->r->steps / rv__scheduler_calls(j->scheduler);
+
+    return c && step >= c->first && step < c->end;
+}
+
 static rv_status one_call(job *j, int call, rv_error *err)
 {
     const rv__pipeline_hooks *h = &j->r->hooks;
     float times[2];
+    bool skipped;
     rv_status status;
 
     for (size_t row = 0; row < j->rows; row++) {
         memcpy(j->in + row * j->n, j->x, j->n * sizeof *j->x);
         times[row] = (float)rv__scheduler_timestep(j->scheduler, call);
     }
-    status =
-        rv__transformer_run(j->p->transformer, j->in, times, j->out, h->cancelled, h->user, err);
+    status = rv__transformer_run_cached(j->p->transformer, j->in, times, j->out,
+                                        may_skip(j, call), &skipped, h->cancelled, h->user, err);
     if (status != RV_OK)
         return status;
+    j->p->calls++;
+    j->p->skipped += skipped;
     if (h->call)
         h->call(h->user, call, j->in, times, j->out, j->rows, j->n);
     direction(j, j->v);
@@ -400,6 +413,12 @@ static rv_status decode(job *j, uint8_t *bytes, float *decoded, rv_error *err)
     return status;
 }
 
+void rv__pipeline_evaluations(const rv__pipeline *p, int *all, int *skipped)
+{
+    *all = p->calls;
+    *skipped = p->skipped;
+}
+
 char *rv__pipeline_cut(rv__pipeline *p, const rv__picture_request *r, bool negative)
 {
     const char *text = negative ? r->negative : r->prompt;
@@ -415,6 +434,7 @@ rv_status rv__pipeline_run(rv__pipeline *p, const rv__picture_request *r, uint8_
     job j = {.p = p, .r = r, .rows = r->guidance > 1 ? 2 : 1};
     rv_status status = rv__pipeline_load(p, err);
 
+    p->calls = p->skipped = 0;
     if (status == RV_OK)
         status = check_request(p, r, err);
     if (status == RV_OK && r->input && r->input->strength == 0 && !decoded) {

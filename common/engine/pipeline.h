@@ -6,6 +6,7 @@
 
 #include "engine/graph.h"
 #include "engine/scheduler.h"
+#include "engine/step_cache.h"
 
 typedef struct rv__pipeline rv__pipeline;
 
@@ -77,6 +78,7 @@ typedef struct rv__picture_request {
     uint64_t seed;
     const float *initial;           /* noise to begin with; NULL: drawn from seed */
     const rv__picture_input *input; /* NULL: none */
+    const rv__cache_options *cache; /* which steps may be skipped; NULL: none */
     /* Samplers that draw noise while they run go on with the generator of `seed`, so that a seed
      * tells the whole picture.  The reference draws from a global generator instead; with
      * separate_noise one seeded with noise_seed stands for it. */
@@ -84,6 +86,10 @@ typedef struct rv__picture_request {
     uint64_t noise_seed;
     rv__pipeline_hooks hooks;
 } rv__picture_request;
+
+/* Evaluations of the transformer that the last picture would have had, and how many of them the step
+ * cache skipped. */
+void rv__pipeline_evaluations(const rv__pipeline *p, int *all, int *skipped);
 
 /* Where the prompt, or the negative one, is too long: a sentence (out; rv__free), see text_cut.h;
  * NULL when it is not. */

@@ -7,39 +7,12 @@
 #include <string.h>
 
 #include "base/memory.h"
-#include "transformer_net.h"
+#include "transformer_internal.h"
 
 /* Fixed in the reference. */
 #define ROPE_BASE     10000.0
-#define TIME_BASE     10000.0
 #define NORM_EPS      1e-6f /* layer norms */
 #define QK_EPS        1e-5f /* norms of query and key */
-#define TIME_FEATURES 256
-
-/* What a graph was built for. */
-typedef struct shape {
-    int64_t width, height; /* in patches */
-    int64_t t5, llama;     /* tokens */
-    int64_t batch;
-} shape;
-
-struct rv__transformer {
-    rv__device *device;
-    rv__transformer_net net;
-    shape shape;
-    int64_t tokens, pad; /* image tokens; pad: 1 when one more row stands for all padding, else 0 */
-    rv__tap_fn *tap;
-    void *tap_user;
-
-    rv__graph *graph;
-    struct ggml_tensor *patches, *time, *pooled, *cosine, *sine, *mask, *out;
-    struct ggml_tensor *t5, **llama; /* projected texts: {width, tokens, batch}, one per block */
-    double flops;
-
-    rv__graph *text_graph;
-    struct ggml_tensor *raw_t5, **raw_llama; /* inputs, one per layer that is used */
-    struct ggml_tensor **projected;          /* blocks + 1 */
-};
 
 static int64_t block_count(const rv__transformer *t)
 {
@@ -80,6 +53,7 @@ void rv__transformer_close(rv__transformer *t)
         return;
     rv__graph_free(t->graph);
     rv__graph_free(t->text_graph);
+    rv__step_cache_free(&t->cache);
     rv__transformer_net_close(&t->net);
     rv__free(t->llama);
     rv__free(t->projected);
@@ -325,21 +299,59 @@ static struct ggml_tensor *single_block(rv__transformer *t, const rv__block *b,
     return rv__tap(g, mixed(t, b, h, m, name), "%s.hidden", name);
 }
 
+/* Ends a section of the graph behind these streams, whose values stay for the step cache. */
+static rv__streams cut(rv__transformer *t, struct ggml_tensor *image, struct ggml_tensor *text)
+{
+    rv__graph_output(t->graph, image);
+    rv__graph_output(t->graph, text);
+    rv__graph_cut(t->graph);
+    return (rv__streams){image, text};
+}
+
+/* Cuts before block i where the step cache wants it. */
+static void cut_at(rv__transformer *t, int64_t i, struct ggml_tensor *image,
+                   struct ggml_tensor *text)
+{
+    if (t->shape.tail_blocks < 0)
+        return;
+    if (i == t->shape.head_blocks)
+        t->before = cut(t, image, text);
+    if (i == block_count(t) - t->shape.tail_blocks)
+        t->after = cut(t, image, text);
+}
+
+/* Embeddings of time and pooled text, for every modulation; of the picture in *image. */
+static struct ggml_tensor *embeddings(rv__transformer *t, struct ggml_tensor **image)
+{
+    rv__graph *g = t->graph;
+    struct ggml_tensor *time, *pooled, *emb;
+
+    time = rv__tap(g, two_layers(g, t->net.time1, t->net.time2, t->time), "t_embed");
+    pooled = rv__tap(g, two_layers(g, t->net.pooled1, t->net.pooled2, t->pooled), "p_embed");
+    emb = rv__activate(g, rv__tap(g, rv__add(g, time, pooled), "temb"), RV__SILU);
+    *image = rv__tap(g, apply(g, t->net.patches, t->patches), "x_embed");
+    t->time_embedded = time;
+    t->embedded = *image;
+    if (t->shape.tail_blocks >= 0) { /* belong to the first section, and are looked at */
+        rv__graph_output(g, time);
+        rv__graph_output(g, emb);
+        rv__graph_output(g, *image);
+    }
+    return emb;
+}
+
 /* Everything between the inputs and the result; NULL when the graph could not be made. */
 static struct ggml_tensor *build_network(rv__transformer *t)
 {
     const rv__transformer_config *c = &t->net.config;
     rv__graph *g = t->graph;
     int64_t blocks = block_count(t), kept = t->tokens + t->pad + t->shape.t5 + t->shape.llama;
-    struct ggml_tensor *time, *pooled, *emb, *image, *text, *m;
+    struct ggml_tensor *image, *emb = embeddings(t, &image), *text, *m;
     char name[32];
 
-    time = rv__tap(g, two_layers(g, t->net.time1, t->net.time2, t->time), "t_embed");
-    pooled = rv__tap(g, two_layers(g, t->net.pooled1, t->net.pooled2, t->pooled), "p_embed");
-    emb = rv__activate(g, rv__tap(g, rv__add(g, time, pooled), "temb"), RV__SILU);
-    image = rv__tap(g, apply(g, t->net.patches, t->patches), "x_embed");
     text = joined(g, t->t5, t->llama[blocks - 1]);
     for (int64_t i = 0; i < c->double_blocks; i++) {
+        cut_at(t, i, image, text);
         snprintf(name, sizeof name, "double.%lld", (long long)i);
         text = joined(g, text, t->llama[i]);
         double_block(t, &t->net.blocks[i], emb, name, &image, &text);
@@ -347,10 +359,12 @@ static struct ggml_tensor *build_network(rv__transformer *t)
     }
     image = joined(g, image, text);
     for (int64_t i = c->double_blocks; i < blocks; i++) {
+        cut_at(t, i, image, NULL);
         snprintf(name, sizeof name, "single.%lld", (long long)(i - c->double_blocks));
         image = single_block(t, &t->net.blocks[i], emb, name, joined(g, image, t->llama[i]));
         image = rv__tokens(g, image, 0, kept);
     }
+    cut_at(t, blocks, image, NULL);
     m = apply(g, t->net.final_adaln, emb);
     image = rv__tokens(g, image, 0, t->tokens + t->pad);
     image = apply(g, t->net.final, rv__modulate(g, image, m, SHIFT, SCALE, NORM_EPS));
@@ -406,13 +420,13 @@ static rv_status set_constants(rv__transformer *t, rv_error *err)
 static void make_inputs(rv__transformer *t)
 {
     const rv__transformer_config *c = &t->net.config;
-    const shape *s = &t->shape;
+    const rv__shape *s = &t->shape;
     rv__graph *g = t->graph;
     int64_t image = t->tokens + t->pad, all = image + s->t5 + 2 * s->llama;
 
     t->patches =
         rv__graph_input(g, GGML_TYPE_F32, c->patch * c->patch * c->channels, image, s->batch, 1);
-    t->time = rv__graph_input(g, GGML_TYPE_F32, TIME_FEATURES, s->batch, 1, 1);
+    t->time = rv__graph_input(g, GGML_TYPE_F32, RV__TIME_FEATURES, s->batch, 1, 1);
     t->pooled = rv__graph_input(g, GGML_TYPE_F32, c->pooled_channels, s->batch, 1, 1);
     t->cosine = rv__graph_input(g, GGML_TYPE_F32, c->head / 2, all, 1, 1);
     t->sine = rv__graph_input(g, GGML_TYPE_F32, c->head / 2, all, 1, 1);
@@ -491,12 +505,48 @@ static rv_status check_rows(const rv__transformer *t, const rv__condition *rows,
     return RV_OK;
 }
 
+/* Which blocks a step cache may skip.  Of the full model's 48 the dual block cache runs the first 8
+ * (the reference's choice) and the last 2. */
+static void choose_sections(const rv__transformer *t, rv__shape *s)
+{
+    int64_t blocks = block_count(t);
+
+    if (t->caching.kind == RV__NO_CACHE)
+        return;
+    s->tail_blocks = 0;
+    if (t->caching.kind == RV__FIRST_BLOCK_CACHE)
+        s->head_blocks = 1;
+    if (t->caching.kind == RV__DUAL_BLOCK_CACHE) {
+        s->head_blocks = blocks < 6 ? 1 : blocks / 6;
+        s->tail_blocks = blocks < 48 ? 1 : blocks / 24;
+    }
+    if (s->head_blocks + s->tail_blocks >= blocks)
+        s->tail_blocks = 0;
+}
+
+static rv_status begin_cache(rv__transformer *t, rv_error *err)
+{
+    const rv__transformer_config *c = &t->net.config;
+    int64_t rows = t->tokens + t->pad;
+    bool by_time = t->caching.kind == RV__TEA_CACHE && t->caching.by_time;
+
+    if (t->shape.tail_blocks > 0)
+        rows += t->shape.t5 + t->shape.llama;
+    if (t->caching.kind == RV__NO_CACHE) {
+        rv__step_cache_free(&t->cache);
+        return RV_OK;
+    }
+    return rv__step_cache_begin(&t->cache, &t->caching, (int)t->shape.batch,
+                                (size_t)(c->width * (by_time ? 1 : t->tokens)),
+                                (size_t)(c->width * rows * t->shape.batch), err);
+}
+
 rv_status rv__transformer_prepare(rv__transformer *t, int64_t width, int64_t height,
                                   const rv__condition *rows, int batch, rv_error *err)
 {
     int64_t patch = t->net.config.patch;
     rv_status status = check_rows(t, rows, batch, err);
-    shape want;
+    rv__shape want;
 
     if (status != RV_OK)
         return status;
@@ -504,7 +554,9 @@ rv_status rv__transformer_prepare(rv__transformer *t, int64_t width, int64_t hei
         width / patch > RV__MAX_TOKENS / (height / patch))
         return rv__fail(err, RV_VALIDATION, "latents of %lld x %lld cannot be cut into patches",
                         (long long)width, (long long)height);
-    want = (shape){width / patch, height / patch, rows[0].t5_tokens, rows[0].llama_tokens, batch};
+    want = (rv__shape){width / patch,      height / patch, rows[0].t5_tokens,
+                       rows[0].llama_tokens, batch,          .tail_blocks = -1};
+    choose_sections(t, &want);
     if (!t->graph || memcmp(&want, &t->shape, sizeof want) != 0) {
         rv__transformer_release(t);
         t->shape = want;
@@ -514,71 +566,11 @@ rv_status rv__transformer_prepare(rv__transformer *t, int64_t width, int64_t hei
             return status;
         }
     }
-    return project_texts(t, rows, err);
+    status = project_texts(t, rows, err);
+    return status == RV_OK ? begin_cache(t, err) : status;
 }
 
-/* ---- running ---- */
-
-/* A token holds a patch row by row, each pixel with all its channels.  into: latents to tokens,
- * else back. */
-static void move_patches(const rv__transformer *t, float *tokens, const float *latents, float *out)
+void rv__transformer_reuse(rv__transformer *t, const rv__cache_options *options)
 {
-    const rv__transformer_config *c = &t->net.config;
-    int64_t p = c->patch, w = t->shape.width * p, h = t->shape.height * p;
-    int64_t row = c->channels * p * p, rows = t->tokens + t->pad;
-
-    for (int64_t b = 0; b < t->shape.batch; b++)
-        for (int64_t ch = 0; ch < c->channels; ch++)
-            for (int64_t y = 0; y < h; y++)
-                for (int64_t x = 0; x < w; x++) {
-                    int64_t token = y / p * t->shape.width + x / p,
-                            inner = (y % p * p + x % p) * c->channels + ch;
-                    float *at = tokens + (b * rows + token) * row + inner;
-                    int64_t pixel = ((b * c->channels + ch) * h + y) * w + x;
-
-                    if (out)
-                        out[pixel] = *at;
-                    else
-                        *at = latents[pixel];
-                }
-}
-
-/* Cosines, then sines; every operation rounded to float32 as the reference does, for t * frequency
- * reaches 1000. */
-static void time_features(float t, float *out)
-{
-    const int half = TIME_FEATURES / 2;
-
-    for (int i = 0; i < half; i++) {
-        float exponent = (float)-log(TIME_BASE) * (float)i / (float)half;
-        float angle = t * (float)exp((double)exponent);
-
-        out[i] = (float)cos((double)angle);
-        out[half + i] = (float)sin((double)angle);
-    }
-}
-
-rv_status rv__transformer_run(rv__transformer *t, const float *latents, const float *timesteps,
-                              float *out, rv__cancel_fn *cancelled, void *user, rv_error *err)
-{
-    float times[8 * TIME_FEATURES], *tokens;
-    rv_status status;
-
-    if (!t->graph || t->shape.batch < 1)
-        return rv__fail(err, RV_MISUSE, "the transformer was not prepared");
-    tokens = rv__calloc(1, ggml_nbytes(t->patches));
-    if (!tokens)
-        return rv__fail(err, RV_MEMORY, "out of memory");
-    for (int64_t b = 0; b < t->shape.batch; b++)
-        time_features(timesteps[b], times + b * TIME_FEATURES);
-    rv__graph_set(t->graph, t->time, times, ggml_nbytes(t->time));
-    move_patches(t, tokens, latents, NULL);
-    rv__graph_set(t->graph, t->patches, tokens, ggml_nbytes(t->patches));
-    status = rv__graph_run(t->graph, cancelled, user, err);
-    if (status == RV_OK) {
-        rv__graph_get(t->graph, t->out, tokens, ggml_nbytes(t->out));
-        move_patches(t, tokens, NULL, out);
-    }
-    rv__free(tokens);
-    return status;
+    t->caching = options ? *options : (rv__cache_options){.kind = RV__NO_CACHE};
 }

@@ -5,6 +5,7 @@
 #define RV_TRANSFORMER_H
 
 #include "engine/graph.h"
+#include "engine/step_cache.h"
 
 enum { RV__MAX_BLOCKS = 512, RV__MAX_EXPERTS = 64, RV__MAX_TOKENS = 1 << 20 };
 
@@ -54,10 +55,21 @@ void rv__transformer_taps(rv__transformer *t, rv__tap_fn *fn, void *user);
 rv_status rv__transformer_prepare(rv__transformer *t, int64_t width, int64_t height,
                                   const rv__condition *rows, int batch, rv_error *err);
 
+/* Evaluations after the next rv__transformer_prepare may reuse parts of earlier ones, each only when
+ * rv__transformer_run_cached says so; NULL: never, and every result is exact. */
+void rv__transformer_reuse(rv__transformer *t, const rv__cache_options *options);
+
 /* One evaluation.  latents and out: [batch][channels][height][width]; timesteps: one per row,
  * 0..1000. The result points from noise to picture: samplers want its negative. */
 rv_status rv__transformer_run(rv__transformer *t, const float *latents, const float *timesteps,
                               float *out, rv__cancel_fn *cancelled, void *user, rv_error *err);
+
+/* The same, but with may_skip blocks are left out where the step cache finds it worth while.
+ * *skipped (may be NULL) says whether they were. */
+rv_status rv__transformer_run_cached(rv__transformer *t, const float *latents,
+                                     const float *timesteps, float *out, bool may_skip,
+                                     bool *skipped, rv__cancel_fn *cancelled, void *user,
+                                     rv_error *err);
 
 /* Adds a low-rank product to the matrix of this name, or takes all additions away; prepare again
  * before running.  See rv__params_add. */

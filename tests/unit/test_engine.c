@@ -1,5 +1,6 @@
 /* Words to pictures on the small model of tests/golden: sizes, repeatability, cancelling, and what
  * the executor refuses.  Numbers are compared with the reference elsewhere (the parity suite). */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -284,10 +285,9 @@ static void the_executor_ignores_nothing(void **state)
         {",\"seed\":7,\"numberResults\":2,\"CFGScale\":3,\"negativePrompt\":\"rain\"", RV_OK, "",
          2},
         {",\"scheduler\":\"Euler\",\"acceleratorOptions\":{\"teaCache\":false}", RV_OK, "", 1},
-        {",\"acceleratorOptions\":{\"teaCache\":true}", RV_UNSUPPORTED,
-         "acceleratorOptions.teaCache", 0},
-        {",\"acceleratorOptions\":{\"fbCache\":true}", RV_UNSUPPORTED, "acceleratorOptions.fbCache",
-         0},
+        {",\"acceleratorOptions\":{\"teaCache\":true}", RV_OK, "", 1},
+        {",\"acceleratorOptions\":{\"fbCache\":true}", RV_OK, "", 1},
+        {",\"acceleratorOptions\":{\"dbCache\":true}", RV_OK, "", 1},
         {",\"safety\":{\"checkContent\":true}", RV_UNSUPPORTED, "safety.", 0},
         {",\"safety\":{\"mode\":\"none\"}", RV_OK, "", 1},
         {",\"lora\":[{\"model\":\"civitai:1@1\",\"weight\":1}]", RV_NOT_FOUND, "lora[0].model", 0},
@@ -312,6 +312,122 @@ static void the_executor_ignores_nothing(void **state)
         assert_int_equal(pictures, cases[i].pictures);
     }
     rv_close(r);
+}
+
+/* ---- step caches ---- */
+
+static rv__cache_options reading(const char *options, const char *card, int first, int end)
+{
+    rv__value *json = rv__json_parse(options, strlen(options), NULL);
+    rv__value *own = card ? rv__json_parse(card, strlen(card), NULL) : NULL;
+    rv__cache_options out;
+
+    assert_non_null(json);
+    rv__cache_read(json, own, first, end, &out);
+    rv__json_free(json);
+    rv__json_free(own);
+    return out;
+}
+
+static void thresholds_have_the_request_s_direction(void **state)
+{
+    static const char card[] = "{\"teaCache\":{\"limit\":2,\"signal\":\"time\","
+                               "\"polynomial\":[0,0,0,3,1]},\"dbCache\":{\"limit\":0.5}}";
+    rv__cache_options o;
+
+    assert_int_equal(reading("{}", NULL, 0, 9).kind, RV__NO_CACHE);
+    assert_int_equal(reading("{\"fbCache\":false}", NULL, 0, 9).kind, RV__NO_CACHE);
+    o = reading("{\"teaCache\":true,\"teaCacheDistance\":0.25}", card, 2, 7);
+    assert_true(o.kind == RV__TEA_CACHE && o.by_time && o.most == 3 && o.first == 2 && o.end == 7);
+    assert_true(fabs(o.limit - 0.5) < 1e-9 && o.polynomial[3] == 3 && o.polynomial[4] == 1);
+    /* Off at their careful ends, and outside an empty window. */
+    assert_int_equal(reading("{\"teaCache\":true,\"teaCacheDistance\":0}", card, 0, 9).kind,
+                     RV__NO_CACHE);
+    assert_int_equal(reading("{\"fbCache\":true,\"fbCacheThreshold\":1}", card, 0, 9).kind,
+                     RV__NO_CACHE);
+    assert_int_equal(reading("{\"dbCache\":true,\"dbCacheThreshold\":1}", card, 0, 9).kind,
+                     RV__NO_CACHE);
+    assert_int_equal(reading("{\"dbCache\":true}", card, 4, 4).kind, RV__NO_CACHE);
+    /* Lower reuses more. */
+    assert_true(reading("{\"fbCache\":true,\"fbCacheThreshold\":0.1}", card, 0, 9).limit >
+                reading("{\"fbCache\":true,\"fbCacheThreshold\":0.6}", card, 0, 9).limit);
+    o = reading("{\"dbCache\":true,\"dbCacheThreshold\":0.5,\"dbCacheSkipInterval\":2,"
+                "\"cacheMaxConsecutiveSteps\":5}",
+                card, 0, 9);
+    assert_true(o.kind == RV__DUAL_BLOCK_CACHE && fabs(o.limit - 0.25) < 1e-9 && o.most == 2);
+    o = reading("{\"dbCache\":true,\"cacheMaxConsecutiveSteps\":4}", card, 0, 9);
+    assert_int_equal(o.most, 4);
+}
+
+/* A signal that does not change is skipped as often in a row as the options say, and never where
+ * that is not allowed. */
+static void rows_of_skipped_steps_are_bounded(void **state)
+{
+    rv__cache_options o = {.kind = RV__FIRST_BLOCK_CACHE, .limit = 0.1, .end = 99, .most = 2};
+    rv__step_cache c = {0};
+    rv_error err;
+    int skipped = 0;
+
+    assert_int_equal(rv__step_cache_begin(&c, &o, 2, 4, 8, &err), RV_OK);
+    for (int i = 0; i < 10; i++) {
+        for (int k = 0; k < 8; k++)
+            c.now[k] = 1 + (float)k;
+        skipped += rv__step_cache_skips(&c, i != 4);
+        c.has_kept = true;
+    }
+    /* computed: 0, 3, 4 (not allowed), 7 */
+    assert_int_equal(skipped, 6);
+    /* One row of the batch that changes is enough. */
+    for (int k = 0; k < 8; k++)
+        c.now[k] = 1 + (float)k;
+    assert_false(rv__step_cache_skips(&c, true)); /* two in a row were skipped */
+    for (int k = 0; k < 8; k++)
+        c.now[k] = k < 4 ? 1 + (float)k : 9;
+    assert_false(rv__step_cache_skips(&c, true));
+    for (int k = 0; k < 8; k++)
+        c.now[k] = NAN;
+    assert_false(rv__step_cache_skips(&c, true));
+    rv__step_cache_free(&c);
+}
+
+static void caches_skip_and_are_exact_when_they_do_not(void **state)
+{
+    static uint8_t plain[BYTES], cached[BYTES];
+    rv__picture_request r = simple();
+    rv_error err;
+    fixture f;
+    int all, skipped;
+
+    r.guidance = 3;
+    r.steps = 8;
+    open_fixture(&f, 2);
+    assert_int_equal(rv__pipeline_run(f.pipeline, &r, plain, NULL, &err), RV_OK);
+    rv__pipeline_evaluations(f.pipeline, &all, &skipped);
+    assert_true(all == 8 && skipped == 0);
+    for (int kind = RV__TEA_CACHE; kind <= RV__DUAL_BLOCK_CACHE; kind++)
+        for (int by_time = 0; by_time <= (kind == RV__TEA_CACHE); by_time++) {
+            rv__cache_options o = {.kind = kind, .limit = 1e-12, .by_time = by_time, .end = 8,
+                                   .most = 3, .polynomial = {0, 0, 0, 1, 0}};
+
+            /* A limit that nothing keeps: the sections give the very same picture. */
+            r.cache = &o;
+            assert_int_equal(rv__pipeline_run(f.pipeline, &r, cached, NULL, &err), RV_OK);
+            rv__pipeline_evaluations(f.pipeline, &all, &skipped);
+            assert_true(all == 8 && skipped == 0);
+            assert_memory_equal(plain, cached, BYTES);
+            /* One that everything keeps, from step 2 to 7. */
+            o.limit = 1e9;
+            o.first = 2;
+            o.end = 7;
+            assert_int_equal(rv__pipeline_run(f.pipeline, &r, cached, NULL, &err), RV_OK);
+            rv__pipeline_evaluations(f.pipeline, &all, &skipped);
+            assert_true(all == 8 && skipped == 4); /* 2 3 4, not 5, 6 */
+            assert_int_not_equal(memcmp(plain, cached, BYTES), 0);
+        }
+    r.cache = NULL;
+    assert_int_equal(rv__pipeline_run(f.pipeline, &r, cached, NULL, &err), RV_OK);
+    assert_memory_equal(plain, cached, BYTES);
+    close_fixture(&f);
 }
 
 /* ---- prompts ------------------------------------------------------------------------------------------------ */
@@ -433,6 +549,9 @@ int main(void)
         cmocka_unit_test(cancelling_works_between_and_inside_steps),
         cmocka_unit_test(impossible_requests_are_refused),
         cmocka_unit_test(the_executor_ignores_nothing),
+        cmocka_unit_test(thresholds_have_the_request_s_direction),
+        cmocka_unit_test(rows_of_skipped_steps_are_bounded),
+        cmocka_unit_test(caches_skip_and_are_exact_when_they_do_not),
         cmocka_unit_test(long_prompts_say_where_they_are_cut),
         cmocka_unit_test(blank_is_no_prompt),
         cmocka_unit_test(the_executor_warns),
