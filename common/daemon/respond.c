@@ -74,11 +74,13 @@ enum MHD_Result rv__respond_health(rv__server *s, struct MHD_Connection *c)
         &b,
         "{\"status\":\"%s\",\"version\":\"%s\",\"engine\":{\"executor\":\"%s\",\"loaded\":%s},"
         "\"models\":%zu,\"queue\":{\"live\":%d,\"limit\":%lld},"
-        "\"tasks\":{\"done\":%llu,\"failed\":%llu,\"stopped\":%llu},\"uptime\":%lld}",
+        "\"tasks\":{\"done\":%llu,\"failed\":%llu,\"stopped\":%llu},"
+        "\"fetches\":{\"refused\":%lu},\"uptime\":%lld}",
         s->stopping ? "stopping" : "ok", RV_VERSION, rv__context_executor(s->r),
         rv__context_is_loaded(s->r) ? "true" : "false", rv__context_model_count(s->r), s->live,
         (long long)s->queue_limit, (unsigned long long)s->tasks_done,
         (unsigned long long)s->tasks_failed, (unsigned long long)s->tasks_stopped,
+        atomic_load(&s->r->fetches_refused),
         (long long)(rv__now_ms() - s->started_ms) / 1000);
     return send_built(c, 200, &b, -1);
 }

@@ -58,11 +58,14 @@ static void place(const rv__raster *in, const border *b, rv__raster *out)
 }
 
 /* Reads one picture, scaled and placed. */
-static rv_status read_picture(const char *text, const char *parameter, const border *b,
-                              bool is_mask, int width, int height, rv__raster *out, rv_error *err)
+static rv_status read_picture(const char *text, const rv__edit_file *file, const char *parameter,
+                              const border *b, bool is_mask, int width, int height, rv__raster *out,
+                              rv_error *err)
 {
     rv__raster sent, fitted = {0};
-    rv_status status = rv__raster_read(text, parameter, &sent, err);
+    rv_status status = file->bytes
+                           ? rv__raster_decode(file->bytes, file->len, parameter, &sent, err)
+                           : rv__raster_read(text, parameter, &sent, err);
     if (status != RV_OK)
         return status;
     if (is_mask)
@@ -107,13 +110,13 @@ static void add_border(rv__raster *m, const border *b)
         }
 }
 
-static rv_status read_mask(const rv__value *task, const border *b, int width, int height,
-                           rv__raster *out, rv_error *err)
+static rv_status read_mask(const rv__value *task, const rv__edit_file *file, const border *b,
+                           int width, int height, rv__raster *out, rv_error *err)
 {
     const char *text = rv__json_string(rv__json_get(task, "maskImage"));
     rv_status status = RV_OK;
     if (text)
-        status = read_picture(text, "maskImage", b, true, width, height, out, err);
+        status = read_picture(text, file, "maskImage", b, true, width, height, out, err);
     else if (has_border(b))
         status = rv__raster_make(width, height, 1, out, err);
     if (status == RV_OK && has_border(b))
@@ -188,8 +191,10 @@ static rv_status prepare_work(rv__edit *e, int64_t side_step, rv_error *err)
 }
 
 rv_status rv__edit_read(const rv__value *task, int64_t width, int64_t height, int64_t side_step,
-                        rv__edit *e, rv_error *err)
+                        const rv__edit_files *files, rv__edit *e, rv_error *err)
 {
+    static const rv__edit_files none;
+    files = files ? files : &none;
     int w = (int)width, h = (int)height, margin = (int)rv__json_get_int(task, "maskMargin", 0);
     border b = read_border(task, width, height);
     *e = (rv__edit){.width = w, .height = h};
@@ -197,10 +202,10 @@ rv_status rv__edit_read(const rv__value *task, int64_t width, int64_t height, in
     if (w - b.left - b.right < 1 || h - b.top - b.bottom < 1)
         return rv__fail_code(err, RV_VALIDATION, NULL, "outpaint",
                              "outpaint leaves no room for the start picture");
-    rv_status status = read_picture(rv__json_get_string(task, "seedImage", ""), "seedImage", &b,
-                                    false, w, h, &e->picture, err);
+    rv_status status = read_picture(rv__json_get_string(task, "seedImage", ""), &files->seed,
+                                    "seedImage", &b, false, w, h, &e->picture, err);
     if (status == RV_OK)
-        status = read_mask(task, &b, w, h, &e->mask, err);
+        status = read_mask(task, &files->mask, &b, w, h, &e->mask, err);
     if (status != RV_OK)
         return status;
     e->is_still = !(e->strength > 0.0) || (e->mask.pixels && !find_changes(e));

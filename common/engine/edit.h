@@ -22,10 +22,20 @@ typedef struct rv__edit {
 /* Whether a task has input pictures. */
 bool rv__edit_wanted(const rv__value *task);
 
+/* The file of a picture that the task only names; bytes NULL: the task carries it.  Borrowed. */
+typedef struct rv__edit_file {
+    const uint8_t *bytes;
+    size_t len;
+} rv__edit_file;
+
+typedef struct rv__edit_files {
+    rv__edit_file seed, mask;
+} rv__edit_files;
+
 /* Reads the pictures of a task whose result has this size (out, rv__edit_free; also after errors).
- * side_step is the pipeline's.  RV_VALIDATION and RV_UNSUPPORTED name the parameter; RV_MEMORY. */
+ * files may be NULL.  side_step is the pipeline's.  RV_VALIDATION and RV_UNSUPPORTED name the parameter; RV_MEMORY. */
 rv_status rv__edit_read(const rv__value *task, int64_t width, int64_t height, int64_t side_step,
-                        rv__edit *out, rv_error *err);
+                        const rv__edit_files *files, rv__edit *out, rv_error *err);
 void      rv__edit_free(rv__edit *e);
 
 /* Puts a result of work_picture's size into the picture: out has picture's size, RGB. */

@@ -282,17 +282,21 @@ static rv_status one_picture(engine *e, rv__picture_request *r, const rv__edit *
     return status;
 }
 
-static rv_status read_edit(engine *e, const rv_task *t, rv__picture_request *r, rv__edit *edit,
-                           rv__picture_input *input, rv_error *err)
+static rv_status read_edit(engine *e, const rv_task *t, const rv__port *port,
+                           rv__picture_request *r, rv__edit *edit, rv__picture_input *input,
+                           rv_error *err)
 {
     int64_t step = rv__pipeline_side_step(e->pipeline, err);
+    rv__edit_files files = {0};
     rv_status status;
 
     if (step == 0)
         return err->status;
     if (r->width % step || r->height % step || r->width > 1 << 13 || r->height > 1 << 13)
         return RV_OK; /* the pipeline refuses it */
-    status = rv__edit_read(rv__task_value(t), r->width, r->height, step, edit, err);
+    port->input(port, "seedImage", &files.seed.bytes, &files.seed.len);
+    port->input(port, "maskImage", &files.mask.bytes, &files.mask.len);
+    status = rv__edit_read(rv__task_value(t), r->width, r->height, step, &files, edit, err);
     if (status != RV_OK || edit->is_still)
         return status;
     *input = (rv__picture_input){edit->work_picture.pixels, edit->work_mask.pixels, edit->strength};
@@ -339,7 +343,7 @@ static rv_status engine_run(void *self, const rv_task *t, rv__port *port, rv_err
     if (status == RV_OK)
         status = read_task(e, t, &scheduler, &request, err);
     if (status == RV_OK && is_edit)
-        status = read_edit(e, t, &request, &edit, &input, err);
+        status = read_edit(e, t, port, &request, &edit, &input, err);
     read_cache(t, &cache);
     request.cache = &cache;
     if (status == RV_OK)

@@ -114,10 +114,10 @@ rv_image *rv__image_from_pixels(const uint8_t *pixels, int width, int height, in
     return i;
 }
 
-rv_status rv__image_from_bytes(const void *bytes, size_t len, int64_t max_pixels, rv_image **out,
-                               rv_error *err)
+/* Kind and header of a file, without copying or decoding anything. */
+static rv_status examine(const void *bytes, size_t len, int64_t max_pixels, int *format,
+                         rv__header *header, rv_error *err)
 {
-    *out = NULL;
     int f = 0;
     while (f < RV__FORMATS && !formats[f].codec->recognise(bytes, len))
         f++;
@@ -125,14 +125,34 @@ rv_status rv__image_from_bytes(const void *bytes, size_t len, int64_t max_pixels
         return rv__fail(err, RV_FORMAT, "not a PNG, JPEG or WebP picture");
     if (len > FILE_MAX)
         return rv__fail(err, RV_FORMAT, "the picture file has more than %zu bytes", FILE_MAX);
-    rv__header h;
-    rv_status  s = formats[f].codec->header(bytes, len, &h, err);
+    rv_status s = formats[f].codec->header(bytes, len, header, err);
     if (s)
         return s;
-    if (!pixels_size(&h) || h.width > max_pixels / h.height)
+    if (!pixels_size(header) || header->width > max_pixels / header->height)
         return rv__fail(err, RV_FORMAT,
                         "the picture has %lld x %lld pixels, at most %lld in all are accepted",
-                        (long long)h.width, (long long)h.height, (long long)max_pixels);
+                        (long long)header->width, (long long)header->height,
+                        (long long)max_pixels);
+    *format = f;
+    return RV_OK;
+}
+
+rv_status rv__image_check(const void *bytes, size_t len, int64_t max_pixels, rv_error *err)
+{
+    int        f;
+    rv__header h;
+    return examine(bytes, len, max_pixels, &f, &h, err);
+}
+
+rv_status rv__image_from_bytes(const void *bytes, size_t len, int64_t max_pixels, rv_image **out,
+                               rv_error *err)
+{
+    *out = NULL;
+    int        f;
+    rv__header h;
+    rv_status  s = examine(bytes, len, max_pixels, &f, &h, err);
+    if (s)
+        return s;
     rv_image *i = new_image();
     if (i)
         i->bytes = rv__alloc(len);

@@ -40,9 +40,10 @@ static rv_status refuse(rv_error *err, const char *parameter, const char *why)
     return rv__fail_code(err, RV_VALIDATION, code, parameter, "%s: %s", parameter, why);
 }
 
-static rv_status decode(const uint8_t *bytes, size_t len, const char *parameter, rv__raster *out,
-                        rv_error *err)
+rv_status rv__raster_decode(const uint8_t *bytes, size_t len, const char *parameter, rv__raster *out,
+                            rv_error *err)
 {
+    *out = (rv__raster){0};
     rv_image *image = NULL;
     rv_error why = {0};
     rv_status status = rv__image_from_bytes(bytes, len, RV__INPUT_PIXELS, &image, &why);
@@ -70,7 +71,7 @@ rv_status rv__raster_read(const char *text, const char *parameter, rv__raster *o
     if (rv__uuid_valid(text, strlen(text)) || strncasecmp(text, "http://", 7) == 0 ||
         strncasecmp(text, "https://", 8) == 0)
         return rv__fail_code(err, RV_UNSUPPORTED, NULL, parameter,
-                             "%s: pictures by URL or UUID are not available here, send the file as "
+                             "%s: pictures by UUID are not available here, send a URL, or the file as "
                              "a data URI or base64",
                              parameter);
     const char *comma = strncasecmp(text, "data:", 5) == 0 ? strchr(text, ',') : NULL;
@@ -81,7 +82,7 @@ rv_status rv__raster_read(const char *text, const char *parameter, rv__raster *o
     if (bytes && !rv__base64_decode(text, len, bytes, &size))
         status = refuse(err, parameter, "not valid base64");
     if (status == RV_OK)
-        status = decode(bytes, size, parameter, out, err);
+        status = rv__raster_decode(bytes, size, parameter, out, err);
     rv__free(bytes);
     return status;
 }

@@ -20,6 +20,9 @@ typedef struct rv__raster {
  * says; out (rv__raster_free), 3 or 4 channels.  parameter is what errors name: RV_VALIDATION for
  * what is not such a picture or too large, RV_UNSUPPORTED for a URL or UUID, RV_MEMORY. */
 rv_status rv__raster_read(const char *text, const char *parameter, rv__raster *out, rv_error *err);
+/* The same from the bytes of such a file. */
+rv_status rv__raster_decode(const uint8_t *bytes, size_t len, const char *parameter, rv__raster *out,
+                            rv_error *err);
 void      rv__raster_free(rv__raster *r);
 
 /* Room for so many pixels, all zero (out). */

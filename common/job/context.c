@@ -30,6 +30,7 @@ rv_status rv_open(rv **out)
         return RV_MEMORY;
     }
     atomic_init(&r->refs, 1);
+    atomic_init(&r->fetches_refused, 0);
     rv__setup_init(&r->setup);
     r->fd = -1;
     *out = r;
@@ -171,6 +172,7 @@ rv_status rv_set(rv *r, const char *name, const char *value, rv_error *err)
         return add_folder(r, value, err);
     if (strcmp(name, "model") == 0)
         return add_model(r, value, err);
+    r->fetch_given |= strncmp(name, "fetch", 5) == 0;
     return rv__setup_set(&r->setup, name, value, err);
 }
 
@@ -209,6 +211,11 @@ rv_status rv__context_guard(rv *r, rv_error *err)
                            .deny = s->fetch_deny,
                            .ports = s->fetch_ports};
     return r->guard ? RV_OK : rv__guard_new(&o, &r->guard, err);
+}
+
+bool rv__context_guards(const rv *r)
+{
+    return r->fetch_given || !r->setup.daemon || r->setup.executor == RV__STUB;
 }
 
 rv_status rv__context_preload(rv *r, rv_error *err)

@@ -16,7 +16,7 @@
 #include "job/executor.h"
 #include "job/setup.h"
 #include "job/store.h"
-#include "remote/guard.h"
+#include "remote/io.h"
 #include "request/models.h"
 #include "request/task.h"
 
@@ -45,6 +45,7 @@ struct rv {
     rv_job *live; /* jobs whose END was not delivered yet */
     size_t live_count;
     bool closed;
+    bool fetch_given;  /* a setting of the guard was set: URLs are judged here, whoever fetches */
     bool models_given; /* by `models`: the installed ones are not read */
     bool models_ready; /* all is read; later settings are added at once */
     int depth;         /* callbacks that run right now */
@@ -57,6 +58,9 @@ struct rv {
     const rv__model *preload; /* the first worker loads it before its first task */
     pthread_t workers[RV__WORKERS_MAX];
     int worker_count;
+
+    rv__io *io; /* fetches input pictures; opened with the first one, closed before the workers */
+    atomic_ulong fetches_refused; /* by the guard, at the socket */
 
     pthread_mutex_t log_lock;
     rv_log_fn *log;
@@ -111,6 +115,7 @@ struct rv_job {
     rv__delivery delivery;
     char *results_url;
     rv__store *store; /* borrowed from the context; for items only */
+    struct rv__inputs *inputs; /* pictures the task names by URL; NULL: none */
 
     /* Guarded by r->lock. */
     rv_state inner;
@@ -147,6 +152,8 @@ size_t rv__context_model_count(const rv *r);
 const rv__model *rv__context_default_model(rv *r);
 rv_status rv__context_store(rv *r, rv_error *err); /* fills r->store where results_dir is set */
 rv_status rv__context_guard(rv *r, rv_error *err); /* fills r->guard from the settings */
+/* Whether URLs of requests are judged by this context: where tasks run here, or somebody said how. */
+bool rv__context_guards(const rv *r);
 
 /* workers.c: worker threads.  Begin is called with the lock not held; returns RV_OK, RV_MEMORY or
  * the executor's error. */
@@ -162,6 +169,8 @@ rv_status rv__job_submit(rv *r, rv_task *t, const rv_sink *sink, const rv__deliv
                          rv_job **out, rv_error *err);
 void rv__job_run(rv_job *j);                                           /* worker thread */
 void rv__job_finish(rv_job *j, rv_status status, const rv_error *err); /* lock held */
+/* The pictures the job names are there (RV_OK), or cannot be had; any thread, lock not held. */
+void rv__job_ready(rv_job *j, rv_status status, const rv_error *err);
 void rv__job_forget(
     rv_job *j); /* owner: END was told or will never be; drops the library's reference */
 const char *rv__job_item(const rv_job *j,

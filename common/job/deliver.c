@@ -28,13 +28,15 @@ static bool is_beside(const char *key)
     return false;
 }
 
-/* Pictures sent along are no words: a recipe names those that have a name and leaves others out. */
+/* Pictures sent along are no words: a recipe names those that have a name and leaves others out.  So
+ * it does with URLs that have a query, where access keys use to be. */
 static bool is_inline_picture(const rv__value *v)
 {
     const char *key = rv__json_key(v), *text = rv__json_string(v);
     if (!text || (strcmp(key, "seedImage") != 0 && strcmp(key, "maskImage") != 0))
         return false;
-    return !rv__url_valid(text) && !rv__uuid_valid(text, strlen(text));
+    bool is_name = rv__uuid_valid(text, strlen(text)) || (rv__url_valid(text) && !strchr(text, '?'));
+    return !is_name;
 }
 
 char *rv__recipe_of(const rv_task *task, size_t index)

@@ -41,6 +41,9 @@ struct rv__port {
     /* The task runs, but not quite as asked: wire code, parameter (both may be NULL) and a sentence
      * for the one who asked.  Texts are copied; past RV__WARNINGS of a task they are dropped. */
     void (*warn)(rv__port *port, const char *code, const char *parameter, const char *message);
+    /* The file of a picture that the task names by URL (borrowed until the task ends); false when
+     * the task carries it itself.  For executors that run tasks here. */
+    bool (*input)(const rv__port *port, const char *parameter, const uint8_t **bytes, size_t *len);
 };
 
 /* An executor either computes (run) or waits (start and cancel). */

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "deliver.h"
+#include "inputs.h"
 
 enum { WARNING_MAX = 8192 };
 
@@ -56,6 +57,7 @@ static void job_free(rv_job *j)
         rv__free(j->warnings[i].json);
     }
     rv_image_unref(j->news.preview);
+    rv__inputs_free(j->inputs);
     rv__free(j->images);
     rv__free(j->items);
     rv__free(j->order);
@@ -253,13 +255,20 @@ static void port_warn(rv__port *port, const char *code, const char *parameter,
     }
 }
 
+static bool port_input(const rv__port *port, const char *parameter, const uint8_t **bytes,
+                       size_t *len)
+{
+    return rv__inputs_get(((const rv_job *)port)->inputs, parameter, bytes, len);
+}
+
 void rv__job_run(rv_job *j)
 {
     rv *r = j->r;
     rv_error err;
     rv__error_clear(&err);
-    rv_status s = port_cancelled(&j->port) ? RV_CANCELLED
-                                           : r->executor->run(r->self, j->task, &j->port, &err);
+    rv_status s = port_cancelled(&j->port) ? RV_CANCELLED : rv__inputs_open(j, &err);
+    if (s == RV_OK)
+        s = r->executor->run(r->self, j->task, &j->port, &err);
     pthread_mutex_lock(&r->lock);
     r->running--;
     rv__job_finish(j, s, &err);
@@ -294,33 +303,54 @@ static rv_job *job_new(rv *r, rv_task *t, const rv_sink *sink, const rv__deliver
         j->store = r->store;
     }
     j->port = (rv__port){&j->delivery, port_started, port_step, port_image, port_item,
-                         port_cancelled, port_end, port_warn};
+                         port_cancelled, port_end, port_warn, port_input};
     bool has_url = !delivery || !delivery->results_url || j->results_url;
-    if (j->images && j->items && j->order && j->shown_images && has_url)
+    bool has_inputs = !r->executor->run || rv__inputs_new(j, &j->inputs) == RV_OK;
+    if (j->images && j->items && j->order && j->shown_images && has_url && has_inputs)
         return j;
     job_free(j);
     return NULL;
+}
+
+static void enqueue(rv *r, rv_job *j)
+{
+    rv__list_add(&r->queue, j);
+    r->waiting++;
+    pthread_cond_signal(&r->work);
+}
+
+void rv__job_ready(rv_job *j, rv_status status, const rv_error *err)
+{
+    rv *r = j->r;
+    pthread_mutex_lock(&r->lock);
+    if (status == RV_OK && !atomic_load(&j->cancel))
+        enqueue(r, j);
+    else
+        rv__job_finish(j, status == RV_OK ? RV_CANCELLED : status, err);
+    pthread_mutex_unlock(&r->lock);
 }
 
 /* Puts the job where it will run.  From here on it ends by an event, even when it could not be
  * started. */
 static void launch(rv *r, rv_job *j)
 {
+    bool runs_here = r->executor->run;
     pthread_mutex_lock(&r->lock);
     j->position = r->waiting + r->running;
     j->news.queued = true;
-    if (r->executor->run) {
-        rv__list_add(&r->queue, j);
-        r->waiting++;
-        pthread_cond_signal(&r->work);
-    } else {
+    if (runs_here && !j->inputs)
+        enqueue(r, j);
+    else if (!runs_here)
         r->running++;
-    }
     rv__event_post(j);
     pthread_mutex_unlock(&r->lock);
+    if (runs_here && j->inputs)
+        rv__inputs_start(j);
+    if (runs_here)
+        return;
     rv_error err;
     rv__error_clear(&err);
-    rv_status s = r->executor->run ? RV_OK : r->executor->start(r->self, j->task, &j->port, &err);
+    rv_status s = r->executor->start(r->self, j->task, &j->port, &err);
     if (s != RV_OK)
         port_end(&j->port, s, &err);
 }
@@ -337,9 +367,12 @@ rv_status rv__job_submit(rv *r, rv_task *t, const rv_sink *sink, const rv__deliv
         return rv__fail(err, RV_UNSUPPORTED, "only imageInference tasks can be submitted");
     if (r->live_count >= (size_t)r->setup.queue)
         return rv__fail(err, RV_BUSY, "the queue is full: %zu tasks wait or run", r->live_count);
+    rv_status s = rv__inputs_check(r, t, delivery, err);
+    if (s != RV_OK)
+        return s;
     r->pid = getpid();
     r->owner = pthread_self();
-    rv_status s = rv__workers_start(r, err);
+    s = rv__workers_start(r, err);
     if (s != RV_OK)
         return s;
     rv_job *j = job_new(r, t, sink, delivery);
@@ -367,6 +400,8 @@ void rv_job_cancel(rv_job *j)
         rv__job_finish(j, RV_CANCELLED, NULL);
     } else if (r->executor && r->executor->cancel && j->inner <= RV_RUNNING) {
         r->executor->cancel(r->self, &j->port);
+    } else if (j->inner == RV_QUEUED && r->io && !r->stop) {
+        rv__io_wake(r->io); /* its pictures are on their way */
     }
     pthread_mutex_unlock(&r->lock);
 }

@@ -16,6 +16,7 @@
 #include "base/uuid.h"
 
 #define DIGITS        "abcdefghijklmnopqrstuvwxyz234567"
+#define LETTERS       "abcdefghijklmnopqrstuvwxyz"
 #define TEMPORARY     ".writing-"
 #define TEMPORARY_TTL 3600 /* seconds */
 
@@ -134,10 +135,50 @@ bool rv__store_expiry(const char *name, int64_t *expiry)
         return false;
     const char *hex = name + RANDOM_CHARS + 1;
     size_t digits = strspn(hex, "0123456789abcdef");
-    if (digits < 1 || digits > 15 || hex[digits] != '.')
+    size_t ext = digits < 16 && hex[digits] == '.' ? strspn(hex + digits + 1, LETTERS) : 0;
+    if (digits < 1 || ext < 1 || ext > 4 || hex[digits + 1 + ext])
         return false;
     *expiry = (int64_t)strtoull(hex, NULL, 16);
     return true;
+}
+
+static rv_status read_file(int fd, size_t max, char **bytes, size_t *len, rv_error *err)
+{
+    struct stat st;
+    if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode))
+        return rv__fail(err, RV_NOT_FOUND, "no such picture is stored");
+    if (st.st_size < 0 || (uint64_t)st.st_size > max)
+        return rv__fail(err, RV_VALIDATION, "the file has more than %zu bytes", max);
+    size_t size = (size_t)st.st_size, at = 0;
+    char *data = rv__alloc(size + 1);
+    if (!data)
+        return rv__fail(err, RV_MEMORY, "out of memory");
+    while (at < size) {
+        ssize_t n = read(fd, data + at, size - at);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0) {
+            rv__free(data);
+            return rv__fail(err, RV_IO, "a stored picture cannot be read");
+        }
+        at += (size_t)n;
+    }
+    *bytes = data;
+    *len = size;
+    return RV_OK;
+}
+
+rv_status rv__store_read(rv__store *s, const char *name, size_t max, char **bytes, size_t *len,
+                         rv_error *err)
+{
+    int64_t expiry;
+    bool is_ours = rv__store_expiry(name, &expiry) && (!expiry || expiry >= time(NULL));
+    int fd = is_ours ? openat(s->fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK) : -1;
+    if (fd < 0)
+        return rv__fail(err, RV_NOT_FOUND, "no such picture is stored");
+    rv_status status = read_file(fd, max, bytes, len, err);
+    close(fd);
+    return status;
 }
 
 static bool must_go(int folder, const char *name, time_t now)

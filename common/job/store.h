@@ -21,6 +21,11 @@ void rv__store_close(rv__store *s);
 rv_status rv__store_put(rv__store *s, const void *bytes, size_t len, const char *ext,
                         int64_t expiry, char name[RV__STORE_NAME], rv_error *err);
 
+/* Reads a stored file (out; rv__free).  RV_NOT_FOUND when the name is not one of ours, expired or not
+ * there any more; RV_VALIDATION when it has more than max bytes.  Any thread. */
+rv_status rv__store_read(rv__store *s, const char *name, size_t max, char **bytes, size_t *len,
+                         rv_error *err);
+
 /* The absolute path of the folder. */
 const char *rv__store_folder(const rv__store *s);
 
@@ -28,7 +33,7 @@ const char *rv__store_folder(const rv__store *s);
  * many files were removed.  Files with other names are not touched. */
 size_t rv__store_sweep(rv__store *s, time_t now);
 
-/* The expiry in a name: false when it is not one of ours.  0: never. */
+/* The expiry in a name (all of it is checked): false when it is not one of ours.  0: never. */
 bool rv__store_expiry(const char *name, int64_t *expiry);
 
 #endif

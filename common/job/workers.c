@@ -127,6 +127,8 @@ void rv__workers_stop(rv *r)
     r->stop = true;
     pthread_cond_broadcast(&r->work);
     pthread_mutex_unlock(&r->lock);
+    rv__io_close(r->io); /* nobody wakes it any more: see rv_job_cancel */
+    r->io = NULL;
     for (int i = 0; i < r->worker_count; i++)
         pthread_join(r->workers[i], NULL);
     r->worker_count = 0;

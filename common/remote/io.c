@@ -23,6 +23,7 @@ typedef struct transfer {
     char *url, *unix_path, *body;
     size_t body_len;
     int connect_ms, silence_s, total_ms;
+    int64_t max_bytes, received;
     bool is_put;
     bool refused; /* events->data said false */
     const rv__guard *guard;
@@ -64,6 +65,9 @@ static size_t on_data(char *bytes, size_t size, size_t count, void *user)
     transfer *t = user;
     long status = 0;
     curl_easy_getinfo(t->easy, CURLINFO_RESPONSE_CODE, &status);
+    t->received += (int64_t)(size * count);
+    if (t->max_bytes && t->received > t->max_bytes)
+        return CURL_WRITEFUNC_ERROR;
     if (t->events->cancelled(t->user) ||
         !t->events->data(t->user, (int)status, bytes, size * count)) {
         t->refused = true;
@@ -101,6 +105,7 @@ static bool configure(transfer *t)
     curl_easy_setopt(e, CURLOPT_CONNECTTIMEOUT_MS,
                      (long)(t->connect_ms ? t->connect_ms : CONNECT_MS));
     curl_easy_setopt(e, CURLOPT_TIMEOUT_MS, (long)t->total_ms);
+    curl_easy_setopt(e, CURLOPT_MAXFILESIZE_LARGE, (curl_off_t)t->max_bytes);
     curl_easy_setopt(e, CURLOPT_LOW_SPEED_LIMIT, t->silence_s ? 1L : 0L);
     curl_easy_setopt(e, CURLOPT_LOW_SPEED_TIME, (long)t->silence_s);
     return ok && (!t->guard || rv__guard_arm(&t->pass, e));
@@ -112,6 +117,9 @@ static rv_status explain(const transfer *t, CURLcode code, rv_error *err)
     if (t->pass.was_refused && code != CURLE_OK)
         return rv__fail_code(err, RV_CONNECTION, RV__ADDRESS_REFUSED, NULL,
                              "the address is not allowed");
+    if (code == CURLE_FILESIZE_EXCEEDED || (t->max_bytes && t->received > t->max_bytes))
+        return rv__fail_code(err, RV_PROVIDER, RV__ANSWER_TOO_LARGE, NULL,
+                             "the answer has more than %lld bytes", (long long)t->max_bytes);
     switch (code) {
     case CURLE_OK:
         return RV_OK;
@@ -155,8 +163,12 @@ static void finish(rv__io *io, transfer *t, rv_status status, rv_error *err)
 {
     long http_status = 0;
     curl_off_t retry_s = 0;
+    char *redirect = NULL; /* curl's, until the handle is used again */
     unlink_active(io, t);
     if (t->easy) {
+        curl_easy_getinfo(t->easy, CURLINFO_REDIRECT_URL, &redirect);
+        if (redirect && t->events->redirect)
+            t->events->redirect(t->user, redirect);
         curl_easy_getinfo(t->easy, CURLINFO_RESPONSE_CODE, &http_status);
         curl_easy_getinfo(t->easy, CURLINFO_RETRY_AFTER, &retry_s);
         curl_multi_remove_handle(io->multi, t->easy);
@@ -315,6 +327,7 @@ rv_status rv__io_start(rv__io *io, const rv__io_request *q, const rv__io_events 
     t->silence_s = q->silence_s;
     t->total_ms = q->total_ms;
     t->is_put = q->is_put;
+    t->max_bytes = q->max_bytes;
     t->guard = q->guard;
     t->url = rv__strdup(q->url);
     t->unix_path = q->unix_path ? rv__strdup(q->unix_path) : NULL;

@@ -11,6 +11,7 @@ typedef struct rv__io rv__io;
 /* The code of transfers that the guard refused: for logs and counters, not for callers, who must not
  * learn what is behind a name. */
 #define RV__ADDRESS_REFUSED "addressRefused"
+#define RV__ANSWER_TOO_LARGE "answerTooLarge"
 
 /* What the owner of a transfer is told, always on the I/O thread. */
 typedef struct rv__io_events {
@@ -24,6 +25,9 @@ typedef struct rv__io_events {
     void (*done)(void *user, rv_status status, int http_status, const rv_error *err);
     /* True once the transfer is not wanted any more. */
     bool (*cancelled)(void *user);
+    /* The answer sends us elsewhere (absolute URL); told before done.  Redirects are never followed
+     * here.  NULL: not wanted. */
+    void (*redirect)(void *user, const char *url);
 } rv__io_events;
 
 typedef struct rv__io_request {
@@ -37,6 +41,8 @@ typedef struct rv__io_request {
                                    looked at; borrowed, must live as long as the transfer.  A
                                    refused URL or address ends as RV_CONNECTION with the code
                                    RV__ADDRESS_REFUSED                                         */
+    int64_t max_bytes; /* of the answer: more ends it as RV_PROVIDER with the code
+                          RV__ANSWER_TOO_LARGE; 0: no limit                                  */
     int connect_ms; /* 0: 10 seconds                                               */
     int silence_s;  /* longest time without a byte of progress; 0: no limit        */
     int total_ms;   /* 0: no limit                                                 */

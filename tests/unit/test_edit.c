@@ -9,6 +9,8 @@
 
 #include <cmocka.h>
 
+#include "http_fixture.h"
+
 #include "base/base64.h"
 #include "base/memory.h"
 #include "image/raster.h"
@@ -28,6 +30,8 @@ static int open_context(void **state)
     assert_int_equal(rv_open(&context), RV_OK);
     assert_int_equal(rv_set(context, "model", path, &err), RV_OK);
     assert_int_equal(rv_set(context, "threads", "2", &err), RV_OK);
+    assert_int_equal(rv_set(context, "fetch_allow", "127.0.0.1", &err), RV_OK);
+    assert_int_equal(rv_set(context, "fetch_ports", "*", &err), RV_OK);
     char *json = rv_models_json(context);
     const char *at = strstr(json, "\"id\":\"") + 6;
     snprintf(model, sizeof model, "%.*s", (int)strcspn(at, "\""), at);
@@ -236,6 +240,39 @@ static void outpainting_keeps_the_old_part(void **state)
     rv__raster_free(&in);
 }
 
+/* By URL they give the same result as inside the request. */
+static void pictures_by_url(void **state)
+{
+    static char answers[2][1 << 16];
+    route routes[] = {{"/seed", answers[0]}, {"/mask", answers[1]}, {NULL}};
+    char *texts[2] = {text_of(waves(SIDE, SIDE)), text_of(stripe(SIDE, SIDE, 90, 101))};
+    for (int i = 0; i < 2; i++) {
+        static uint8_t file[1 << 16];
+        size_t len = 0;
+        assert_true(strlen(texts[i]) < 60000);
+        assert_true(rv__base64_decode(texts[i], strlen(texts[i]), file, &len));
+        int n = snprintf(answers[i], 200, "HTTP/1.1 200 OK\r\nContent-Length: %zu\r\n\r\n", len);
+        memcpy(answers[i] + n, file, len);
+        routes[i].len = (size_t)n + len;
+    }
+    server s;
+    char *urls[2];
+    server_start(&s, routes);
+    for (int i = 0; i < 2; i++)
+        assert_true(asprintf(&urls[i], "http://127.0.0.1:%d%s?key=x", s.port, routes[i].path) > 0);
+    char *named = NULL;
+    rv_error why = {0};
+    assert_true(asprintf(&named, ",\"seedImage\":\"%s\",\"maskImage\":\"%s\"", urls[0], urls[1]) > 0);
+    uint8_t *inside = run_with(SIDE, 7, texts[0], texts[1], "");
+    uint8_t *fetched = run(SIDE, 7, named, &why);
+    if (!fetched)
+        fail_msg("%s", why.message);
+    assert_memory_equal(inside, fetched, SIDE * SIDE * 3);
+    assert_int_equal(atomic_load(&s.requests), 2);
+    free(inside), free(fetched), free(named), free(urls[0]), free(urls[1]);
+    server_stop(&s);
+}
+
 static void bad_pictures_name_their_parameter(void **state)
 {
     static const struct {
@@ -243,7 +280,6 @@ static void bad_pictures_name_their_parameter(void **state)
         rv_status status;
         const char *parameter;
     } rows[] = {
-        {",\"seedImage\":\"https://example.com/x.png\"", RV_UNSUPPORTED, "seedImage"},
         {",\"seedImage\":\"50836053-a0ee-4cf5-b9d6-ae7c5d140ada\"", RV_UNSUPPORTED, "seedImage"},
         {",\"seedImage\":\"iVBORw0KGgoAAAANSUhEUgAAAAEAAAAB\"", RV_VALIDATION, "seedImage"},
         {",\"seedImage\":\"iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4z8AAAAMB"
@@ -266,6 +302,7 @@ int main(void)
         cmocka_unit_test(a_black_mask_returns_the_picture),
         cmocka_unit_test(only_what_is_masked_changes),
         cmocka_unit_test(outpainting_keeps_the_old_part),
+        cmocka_unit_test(pictures_by_url),
         cmocka_unit_test(bad_pictures_name_their_parameter),
     };
     return cmocka_run_group_tests(tests, open_context, close_context);

@@ -10,11 +10,7 @@
 
 #include <cmocka.h>
 
-#include <arpa/inet.h>
-#include <netinet/in.h>
-#include <pthread.h>
-#include <stdatomic.h>
-#include <unistd.h>
+#include "http_fixture.h"
 
 #include "base/memory.h"
 #include "remote/guard.h"
@@ -280,64 +276,6 @@ static void without_memory(void **state)
 
 /* ---- transfers ---- */
 
-typedef struct server {
-    pthread_t thread;
-    int fd, port;
-    atomic_int connections;
-    const char *answer;
-    char request[8192]; /* the last one; read after the transfer has ended */
-} server;
-
-static void *serve(void *arg)
-{
-    server *s = arg;
-    for (;;) {
-        int c = accept(s->fd, NULL, NULL);
-        if (c < 0)
-            return NULL;
-        atomic_fetch_add(&s->connections, 1);
-        size_t at = 0;
-        while (at < sizeof s->request - 1) {
-            ssize_t n = recv(c, s->request + at, sizeof s->request - 1 - at, 0);
-            if (n <= 0)
-                break;
-            at += (size_t)n;
-            s->request[at] = '\0';
-            const char *body = strstr(s->request, "\r\n\r\n"),
-                       *length = strcasestr(s->request, "content-length: ");
-            size_t wanted = length ? strtoul(length + 16, NULL, 10) : 0;
-            if (body && at >= (size_t)(body + 4 - s->request) + wanted)
-                break;
-        }
-        (void)!send(c, s->answer, strlen(s->answer), MSG_NOSIGNAL);
-        char byte;
-        while (recv(c, &byte, 1, 0) > 0) /* kept open: the client may use it again */
-            ;
-        close(c);
-    }
-}
-
-static void server_start(server *s, const char *answer)
-{
-    memset(s, 0, sizeof *s);
-    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t size = sizeof a;
-    s->answer = answer;
-    s->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    assert_int_equal(bind(s->fd, (struct sockaddr *)&a, sizeof a), 0);
-    assert_int_equal(listen(s->fd, 8), 0);
-    getsockname(s->fd, (struct sockaddr *)&a, &size);
-    s->port = ntohs(a.sin_port);
-    pthread_create(&s->thread, NULL, serve, s);
-}
-
-static void server_stop(server *s)
-{
-    shutdown(s->fd, SHUT_RDWR);
-    pthread_join(s->thread, NULL);
-    close(s->fd);
-}
-
 typedef struct result {
     pthread_mutex_t lock;
     pthread_cond_t ended;
@@ -388,7 +326,7 @@ static result transfer(rv__io *io, const rv__guard *g, const char *url, const ch
     return r;
 }
 
-#define OK_ANSWER "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
+static const route ok[] = {{"/", OK_ANSWER}, {NULL}};
 
 static void refused_transfers_connect_to_nothing(void **state)
 {
@@ -398,7 +336,7 @@ static void refused_transfers_connect_to_nothing(void **state)
     };
     server s;
     rv__io *io;
-    server_start(&s, OK_ANSWER);
+    server_start(&s, ok);
     assert_int_equal(rv__io_open(&io, NULL), RV_OK);
     rv__guard *g = guard_of(RV__GUARD_PUBLIC, NULL, NULL, "*");
     for (size_t i = 0; i < sizeof hosts / sizeof *hosts; i++) {
@@ -422,7 +360,7 @@ static void kept_connections_are_no_way_around(void **state)
     server s;
     rv__io *io;
     char url[128];
-    server_start(&s, OK_ANSWER);
+    server_start(&s, ok);
     assert_int_equal(rv__io_open(&io, NULL), RV_OK);
     rv__guard *g = guard_of(RV__GUARD_PUBLIC, NULL, NULL, "*");
     snprintf(url, sizeof url, "http://localhost:%d/x", s.port);
@@ -439,11 +377,12 @@ static void redirects_are_not_followed(void **state)
     server s, hidden;
     rv__io *io;
     char url[128], answer[256];
-    server_start(&hidden, OK_ANSWER);
+    server_start(&hidden, ok);
     snprintf(answer, sizeof answer,
              "HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:%d/\r\nContent-Length: 0\r\n\r\n",
              hidden.port);
-    server_start(&s, answer);
+    route routes[] = {{"/", answer}, {NULL}};
+    server_start(&s, routes);
     assert_int_equal(rv__io_open(&io, NULL), RV_OK);
     rv__guard *g = guard_of(RV__GUARD_PUBLIC, "127.0.0.0/8", NULL, "*");
     snprintf(url, sizeof url, "http://127.0.0.1:%d/x", s.port);
@@ -467,7 +406,7 @@ static void targets_arrive_byte_for_byte(void **state)
     rv__io *io;
     setenv("http_proxy", "http://127.0.0.1:1/", 1);
     setenv("ALL_PROXY", "http://127.0.0.1:1/", 1);
-    server_start(&s, OK_ANSWER);
+    server_start(&s, ok);
     assert_int_equal(rv__io_open(&io, NULL), RV_OK);
     rv__guard *g = guard_of(RV__GUARD_PUBLIC, "localhost", NULL, "*");
     for (size_t i = 0; i < sizeof targets / sizeof *targets; i++) {
