@@ -123,6 +123,7 @@ typedef struct {
  */
 
 typedef struct ngx_http_reverie_ctx_s  ngx_http_reverie_ctx_t;
+typedef struct ngx_http_reverie_stream_s  ngx_http_reverie_stream_t;
 
 /* a whole body; NGX_AGAIN: a call is on its way, otherwise as handlers */
 typedef ngx_int_t (*ngx_http_reverie_body_pt)(ngx_http_request_t *r,
@@ -140,6 +141,7 @@ struct ngx_http_reverie_ctx_s {
     ngx_http_reverie_body_pt   body_handler;
     ngx_http_reverie_reply_pt  reply;
     rv_call                   *call;
+    ngx_http_reverie_stream_t *stream;       /* NULL: one answer */
     void                      *websocket;
     ngx_event_t                timer;        /* keeps the worker alive while
                                                 somebody waits */
@@ -243,6 +245,18 @@ ngx_str_t *ngx_http_reverie_get_header(ngx_http_request_t *r,
 
 ngx_int_t ngx_http_reverie_results_prefix(ngx_http_request_t *r,
     ngx_str_t *prefix);
+
+/* stream.c */
+
+ngx_int_t ngx_http_reverie_stream_options(ngx_http_request_t *r,
+    ngx_http_reverie_ctx_t *ctx, rv_call_options *options);
+ngx_int_t ngx_http_reverie_stream_begin(ngx_http_request_t *r,
+    ngx_http_reverie_ctx_t *ctx);
+void ngx_http_reverie_stream_event(void *user, rv_call *call, rv_job *job,
+    const rv_event *e);
+void ngx_http_reverie_stream_done(ngx_http_reverie_ctx_t *ctx,
+    const rv_reply *reply);
+void ngx_http_reverie_stream_free(ngx_http_reverie_stream_t *s);
 
 /* websocket.c */
 

@@ -135,7 +135,14 @@ ngx_http_reverie_body_handler(ngx_http_request_t *r)
         return;
     }
 
-    ngx_http_reverie_wait(r, ctx);
+    if (ctx->stream == NULL) {
+        ngx_http_reverie_wait(r, ctx);
+        return;
+    }
+
+    if (ngx_http_reverie_stream_begin(r, ctx) != NGX_OK) {
+        ngx_http_finalize_request(r, NGX_ERROR);
+    }
 }
 
 
@@ -188,6 +195,10 @@ ngx_http_reverie_start(ngx_http_request_t *r, ngx_http_reverie_ctx_t *ctx,
     options.dry_run = ngx_http_reverie_arg_is_on(r, "dryRun");
     options.done = ngx_http_reverie_done;
     options.user = ctx;
+
+    if (ngx_http_reverie_stream_options(r, ctx, &options) != NGX_OK) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
 
     ctx->call = rv_call_start(lcf->context->rv, batch, &options);
 
@@ -315,6 +326,11 @@ ngx_http_reverie_done(void *user, rv_call *call)
     r = ctx->request;
     c = r->connection;
 
+    if (ctx->stream) {
+        ngx_http_reverie_stream_done(ctx, rv_call_reply(call));
+        return;
+    }
+
     if (ctx->timer.timer_set) {
         ngx_del_timer(&ctx->timer);
     }
@@ -377,4 +393,8 @@ ngx_http_reverie_cleanup(void *data)
     ctx->call = NULL;
 
     rv_call_free(call);
+
+    if (ctx->stream) {
+        ngx_http_reverie_stream_free(ctx->stream);
+    }
 }
