@@ -31,6 +31,7 @@ static const char usage_text[] =
     "  --image FILE        picture to start from; --strength 0..1 says how far to leave it\n"
     "  --mask FILE         where it may change: white; black stays\n"
     "  --scheduler S       solver, as the schema of the model lists them\n"
+    "  --weighting S       how signs in the prompt are read: compel or sdEmbeds\n"
     "  --lora NAME[=X]     a LoRA of the model's card, with weight X (default 1); may be repeated\n"
     "  --format F          PNG, JPG or WEBP, when no file name says it\n"
     "  --quality N         20 to 99, for JPG and WEBP (default 95)\n"
@@ -56,11 +57,17 @@ enum {
 static const struct {
     const char *option, *name;
     bool is_text;
-} fields[] = {{"model", "model", true},           {"seed", "seed", false},
-              {"steps", "steps", false},          {"width", "width", false},
-              {"height", "height", false},        {"cfg", "CFGScale", false},
-              {"number", "numberResults", false}, {"negative", "negativePrompt", true},
-              {"scheduler", "scheduler", true},   {"strength", "strength", false}};
+} fields[] = {{"model", "model", true},
+              {"seed", "seed", false},
+              {"steps", "steps", false},
+              {"width", "width", false},
+              {"height", "height", false},
+              {"cfg", "CFGScale", false},
+              {"number", "numberResults", false},
+              {"negative", "negativePrompt", true},
+              {"scheduler", "scheduler", true},
+              {"strength", "strength", false},
+              {"weighting", "promptWeighting", true}};
 
 static const char *const setting_names[] = {"daemon", "models", "threads"};
 
@@ -91,6 +98,7 @@ static const struct option options[] = {{"output", required_argument, NULL, 'o'}
                                         {"number", required_argument, NULL, OPT_FIELD + 6},
                                         {"negative", required_argument, NULL, OPT_FIELD + 7},
                                         {"scheduler", required_argument, NULL, OPT_FIELD + 8},
+                                        {"weighting", required_argument, NULL, OPT_FIELD + 10},
                                         {"strength", required_argument, NULL, OPT_FIELD + 9},
                                         {"image", required_argument, NULL, OPT_IMAGE},
                                         {"mask", required_argument, NULL, OPT_MASK},

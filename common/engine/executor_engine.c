@@ -29,7 +29,7 @@ static const char *const known[] = {
     "ttl",       "includeCost",   "deliveryMethod", "webhookURL",     "uploadEndpoint",
     "lora",      "strength", /* without seedImage it has no effect, of which the request was warned
                               */
-    "seedImage", "maskImage",     "maskMargin",     "outpaint",
+    "seedImage", "maskImage",     "maskMargin",     "outpaint",       "promptWeighting",
 };
 
 static bool is_known(const char *name)
@@ -194,6 +194,19 @@ static void tell_skipped(const rv__cache_options *cache, int all, int skipped, r
     rv__free(message);
 }
 
+/* Says so of a prompt that cannot be read before anything is loaded for it. */
+static rv_status check_weighting(const rv__picture_request *r, rv_error *err)
+{
+    rv__weighted w;
+    rv_status status = rv__weighted_parse(r->weighting, r->prompt, "positivePrompt", &w, err);
+
+    rv__weighted_free(&w);
+    if (status == RV_OK && r->negative)
+        status = rv__weighted_parse(r->weighting, r->negative, "negativePrompt", &w, err);
+    rv__weighted_free(&w);
+    return status;
+}
+
 static rv_status read_task(engine *e, const rv_task *t, rv__scheduler_config *scheduler,
                            rv__picture_request *r, rv_error *err)
 {
@@ -204,6 +217,7 @@ static rv_status read_task(engine *e, const rv_task *t, rv__scheduler_config *sc
     *r = (rv__picture_request){
         .prompt = rv__task_prompt(t),
         .negative = rv__json_get_string(v, "negativePrompt", NULL),
+        .weighting = rv__weighting_named(rv__json_get_string(v, "promptWeighting", NULL)),
         .sequence = (size_t)rv__json_get_int(own, "max_sequence_length", 0),
         .guidance = rv__json_get_number(v, "CFGScale", rv__json_get_number(own, "guidance", 0)),
         .steps = (int)rv__json_get_int(v, "steps", 30),
@@ -216,6 +230,8 @@ static rv_status read_task(engine *e, const rv_task *t, rv__scheduler_config *sc
     status = rv__scheduler_config_named(rv__json_get_string(v, "scheduler", NULL),
                                         rv__pipeline_scheduler(e->pipeline), scheduler, err);
     r->scheduler = scheduler;
+    if (status == RV_OK)
+        status = check_weighting(r, err);
     if (status != RV_OK || rv__json_get_bool(own, "native_size", true))
         return status;
     /* The reference makes about one megapixel whatever is asked for; a card may want the same. */

@@ -236,7 +236,7 @@ static rv_status encode_texts(job *j, rv_error *err)
     size_t skip = 2 - j->rows;
     rv_status status;
 
-    status = rv__prompt_cache_get(j->p->prompts, j->p->text, prompts + skip, j->rows,
+    status = rv__prompt_cache_get(j->p->prompts, j->p->text, prompts + skip, j->rows, r->weighting,
                                   sequence_of(j->p, r), embeds, r->hooks.cancelled, r->hooks.user, err);
     if (status != RV_OK)
         return status;
@@ -425,7 +425,12 @@ char *rv__pipeline_cut(rv__pipeline *p, const rv__picture_request *r, bool negat
 
     if (!text || (negative && r->guidance <= 1) || rv__pipeline_load(p, NULL) != RV_OK)
         return NULL;
-    return rv__text_cut(p->text, text, sequence_of(p, r));
+    rv__weighted w;
+    if (rv__weighted_parse(r->weighting, text, "positivePrompt", &w, NULL) != RV_OK)
+        return NULL;
+    char *note = rv__weighted_cut(p->text, &w, sequence_of(p, r));
+    rv__weighted_free(&w);
+    return note;
 }
 
 rv_status rv__pipeline_run(rv__pipeline *p, const rv__picture_request *r, uint8_t *bytes,

@@ -7,6 +7,7 @@
 #include "engine/graph.h"
 #include "engine/scheduler.h"
 #include "engine/step_cache.h"
+#include "engine/weighting.h"
 
 typedef struct rv__pipeline rv__pipeline;
 
@@ -70,6 +71,7 @@ typedef struct rv__picture_input {
 
 typedef struct rv__picture_request {
     const char *prompt, *negative; /* UTF-8; negative NULL: "" */
+    rv__weighting weighting;       /* how both are to be read  */
     size_t sequence;               /* tokens per text encoder; 0: 128 or what they allow */
     double guidance;               /* above 1: two evaluations per step */
     int steps;

@@ -3,7 +3,7 @@
 #ifndef RV_PROMPT_CACHE_H
 #define RV_PROMPT_CACHE_H
 
-#include "engine/text.h"
+#include "engine/weighting.h"
 
 typedef struct rv__prompt_cache rv__prompt_cache;
 
@@ -13,7 +13,8 @@ void rv__prompt_cache_free(rv__prompt_cache *c);
 /* The states of up to two texts (out[i] borrowed until the next call); encodes those that are not
  * known. */
 rv_status rv__prompt_cache_get(rv__prompt_cache *c, rv__text *text, const char *const *prompts,
-                               size_t count, size_t sequence, const rv__text_embeds **out,
-                               rv__cancel_fn *cancelled, void *user, rv_error *err);
+                               size_t count, rv__weighting weighting, size_t sequence,
+                               const rv__text_embeds **out, rv__cancel_fn *cancelled, void *user,
+                               rv_error *err);
 
 #endif

@@ -14,7 +14,7 @@
 static const struct {
     int history; /* what it remembers of earlier calls; negative: the order of the configuration and
                     -n more */
-    bool has_start; /* whether it goes back to where a step began */
+    bool has_start;                       /* whether it goes back to where a step began */
     enum { ONE, TWO, FIRST_TWICE } calls; /* of a step; the last always has one */
     bool noise;                           /* fresh noise at every call */
 } rules[] = {

@@ -86,8 +86,7 @@ static void row(rv__buf *b, const rv__scheduler_row *r)
                      r->name, r->nearest);
         return;
     }
-    rv__buf_addf(b, "| `%s` | %s%s | ", r->name, samplers[r->sampler].title,
-                 r->sde ? ", SDE" : "");
+    rv__buf_addf(b, "| `%s` | %s%s | ", r->name, samplers[r->sampler].title, r->sde ? ", SDE" : "");
     if (r->order > 1 && r->sampler != RV_SAMPLER_DEIS && r->sampler != RV_SAMPLER_DPM_SINGLE)
         rv__buf_addf(b, "%d", r->order);
     rv__buf_addf(b, " | %s | %s |\n", spacings[r->spacing].title,

@@ -384,7 +384,7 @@ static void write_engine(rv__buf *b, const rv__value *engine, const char *weight
 
 /* What our engine does beyond the service's own description of these models. */
 #define ENGINE_EXTENSIONS                                                                          \
-    "[\"seedImage\",\"maskImage\",\"maskMargin\",\"strength\",\"outpaint\"]"
+    "[\"seedImage\",\"maskImage\",\"maskMargin\",\"strength\",\"outpaint\",\"promptWeighting\"]"
 
 /* A card for weights: that of the model they are, if its card is known, else a plain one. */
 static rv_status add_weights(rv__models *m, const char *path, bool folder, rv_error *err)
