@@ -1,5 +1,6 @@
 /* See edit.h. */
 #include "engine/edit.h"
+#include "engine/edit_seam.h"
 
 #include <string.h>
 
@@ -223,13 +224,38 @@ rv_status rv__edit_read(const rv__value *task, int64_t width, int64_t height, in
 
 /* ---- back into the picture ---- */
 
+/* How far the edge of a mask reaches into what was painted: a share of the picture. */
+enum { SEAM_SHARE = 12, SEAM_LEAST = 4 };
+
+static rv_status heal_seam(const rv__edit *e, rv__raster *part, rv_error *err)
+{
+    int side = e->picture.width < e->picture.height ? e->picture.width : e->picture.height;
+    int reach = side / SEAM_SHARE;
+    rv__raster kept = {0}, mask = {0};
+    rv_status status =
+        rv__raster_crop(&e->picture, e->x, e->y, e->width, e->height, &kept, err);
+
+    reach = reach < SEAM_LEAST ? SEAM_LEAST : reach;
+    if (status == RV_OK)
+        status = rv__raster_crop(&e->mask, e->x, e->y, e->width, e->height, &mask, err);
+    if (status == RV_OK)
+        status = rv__edit_seam(part, &kept, &mask, reach, err);
+    rv__raster_free(&kept);
+    rv__raster_free(&mask);
+    return status;
+}
+
 rv_status rv__edit_paste(const rv__edit *e, const uint8_t *result, uint8_t *out, rv_error *err)
 {
     rv__raster made = {(uint8_t *)result, e->work_picture.width, e->work_picture.height, 3};
     rv__raster part;
     rv_status status = rv__raster_resize(&made, e->width, e->height, &part, err);
-    if (status != RV_OK)
+    if (status == RV_OK && e->mask.pixels)
+        status = heal_seam(e, &part, err);
+    if (status != RV_OK) {
+        rv__raster_free(&part);
         return status;
+    }
     size_t wide = (size_t)e->picture.width;
     memcpy(out, e->picture.pixels, wide * (size_t)e->picture.height * 3);
     for (int y = 0; y < e->height; y++)

@@ -3,7 +3,8 @@
  *
  * seedImage is scaled to width x height (outpaint: to what its sides leave of them), whatever its
  * shape.  maskImage is scaled likewise; white repaints, black keeps, grey mixes.  Pixels under black
- * come out exactly as they are in the scaled seed picture. */
+ * come out exactly as they are in the scaled seed picture.  What was painted meets them without a
+ * seam: its colours are moved at the mask's edge, fading inwards (edit_seam.h). */
 #ifndef RV_EDIT_H
 #define RV_EDIT_H
 

@@ -13,6 +13,7 @@
 
 #include "base/base64.h"
 #include "base/memory.h"
+#include "engine/edit_seam.h"
 #include "image/raster.h"
 #include "reverie.h"
 
@@ -273,6 +274,77 @@ static void pictures_by_url(void **state)
     server_stop(&s);
 }
 
+/* ---- seams ---- */
+
+/* How far two pictures are apart in a column, on the mean. */
+static double column_distance(const uint8_t *a, const uint8_t *b, int width, int column)
+{
+    double sum = 0;
+    for (int y = 0; y < SIDE; y++)
+        for (int c = 0; c < 3; c++)
+            sum += abs(a[(y * width + column) * 3 + c] - b[(y * width + column) * 3 + c]);
+    return sum / (3 * SIDE);
+}
+
+/* What is painted begins at the edge with the colours that stay there, but for the grain that a model
+ * of random weights paints. */
+static void masks_leave_no_seam(void **state)
+{
+    static const char *const more[] = {"", ",\"maskMargin\":32", ",\"strength\":1"};
+    rv__raster in = waves(SIDE, SIDE);
+    for (size_t i = 0; i < sizeof more / sizeof *more; i++) {
+        uint8_t *out = run_with(SIDE, 7, text_of(waves(SIDE, SIDE)),
+                                text_of(stripe(SIDE, SIDE, 30, 100)), more[i]);
+        double inside = column_distance(out, in.pixels, SIDE, 65);
+        for (int edge = 30; edge <= 99; edge += 69) {
+            double there = column_distance(out, in.pixels, SIDE, edge);
+            if (!(inside > 10 && there > 0 && there < 0.8 * inside))
+                fail_msg("row %zu: %f at column %d, %f inside", i, there, edge, inside);
+        }
+        free(out);
+    }
+    rv__raster_free(&in);
+}
+
+/* A constant difference fades from the edge on; kept pixels, and those far away, stay. */
+static void seams_fade(void **state)
+{
+    enum { WIDE = 160, REACH = 6 };
+    rv__raster made = waves(WIDE, SIDE), kept = waves(WIDE, SIDE), was = waves(WIDE, SIDE), mask;
+    rv_error err;
+    assert_int_equal(rv__raster_make(WIDE, SIDE, 1, &mask, &err), RV_OK);
+    for (int i = 0; i < WIDE * SIDE; i++) {
+        mask.pixels[i] = i % WIDE < 20 ? 0 : 255;
+        for (int c = 0; c < 3; c++) {
+            kept.pixels[3 * i + c] = (uint8_t)(60 + was.pixels[3 * i + c] / 2);
+            was.pixels[3 * i + c] = made.pixels[3 * i + c] =
+                (uint8_t)(20 + was.pixels[3 * i + c] / 2);
+        }
+    }
+    assert_int_equal(rv__edit_seam(&made, &kept, &mask, REACH, &err), RV_OK);
+    double before = 41;
+    for (int x = 20; x < WIDE; x++) {
+        double moved = column_distance(made.pixels, was.pixels, WIDE, x);
+        assert_true(moved <= before + 0.5);
+        before = moved;
+        if (x == 20)
+            assert_true(moved > 30);
+        if (x == 20 + REACH)
+            assert_true(moved > 5 && moved < 25);
+        if (x > 20 + 8 * REACH)
+            assert_true(moved < 1);
+    }
+    for (int x = 0; x < 20; x++)
+        assert_true(column_distance(made.pixels, was.pixels, WIDE, x) == 0);
+    for (long n = 1; n <= 3; n++) {
+        rv__alloc_fail_after(n);
+        rv_status status = rv__edit_seam(&made, &kept, &mask, REACH, &err);
+        rv__alloc_fail_after(0);
+        assert_int_equal(status, RV_MEMORY);
+    }
+    rv__raster_free(&made), rv__raster_free(&kept), rv__raster_free(&was), rv__raster_free(&mask);
+}
+
 static void bad_pictures_name_their_parameter(void **state)
 {
     static const struct {
@@ -303,6 +375,8 @@ int main(void)
         cmocka_unit_test(only_what_is_masked_changes),
         cmocka_unit_test(outpainting_keeps_the_old_part),
         cmocka_unit_test(pictures_by_url),
+        cmocka_unit_test(masks_leave_no_seam),
+        cmocka_unit_test(seams_fade),
         cmocka_unit_test(bad_pictures_name_their_parameter),
     };
     return cmocka_run_group_tests(tests, open_context, close_context);
