@@ -23,7 +23,8 @@ typedef enum {
     NGX_HTTP_REVERIE_NONE = 0,
     NGX_HTTP_REVERIE_RUNWARE,
     NGX_HTTP_REVERIE_RESULTS,
-    NGX_HTTP_REVERIE_HEALTH
+    NGX_HTTP_REVERIE_HEALTH,
+    NGX_HTTP_REVERIE_OPENAI
 } ngx_http_reverie_api_e;
 
 
@@ -142,6 +143,7 @@ struct ngx_http_reverie_ctx_s {
     ngx_http_reverie_reply_pt  reply;
     rv_call                   *call;
     ngx_http_reverie_stream_t *stream;       /* NULL: one answer */
+    rv_openai_kind             kind;         /* of an OpenAI request */
     void                      *websocket;
     ngx_event_t                timer;        /* keeps the worker alive while
                                                 somebody waits */
@@ -240,6 +242,19 @@ ngx_int_t ngx_http_reverie_read_body(ngx_http_request_t *r, u_char **body,
     size_t *len);
 ngx_str_t *ngx_http_reverie_get_header(ngx_http_request_t *r,
     const char *name);
+
+/* openai.c */
+
+ngx_int_t ngx_http_reverie_openai_handler(ngx_http_request_t *r);
+ngx_int_t ngx_http_reverie_openai_reply(ngx_http_request_t *r,
+    ngx_http_reverie_ctx_t *ctx, const rv_reply *reply);
+
+/* partial.c: event streams of the OpenAI protocol */
+
+void ngx_http_reverie_partial_event(void *user, rv_call *call, rv_job *job,
+    const rv_event *e);
+ngx_int_t ngx_http_reverie_partial_end(ngx_http_request_t *r,
+    ngx_http_reverie_ctx_t *ctx);
 
 /* url.c: what stands before a stored picture's name, with a NUL behind it */
 

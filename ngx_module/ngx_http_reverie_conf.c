@@ -238,7 +238,9 @@ ngx_http_reverie_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
         return NGX_CONF_ERROR;
     }
 
-    if (conf->api != NGX_HTTP_REVERIE_RUNWARE) {
+    if (conf->api != NGX_HTTP_REVERIE_RUNWARE
+        && conf->api != NGX_HTTP_REVERIE_OPENAI)
+    {
         return NGX_CONF_OK;
     }
 

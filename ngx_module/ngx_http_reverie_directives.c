@@ -15,7 +15,8 @@ const ngx_http_handler_pt  ngx_http_reverie_handlers[] = {
     NULL,
     ngx_http_reverie_runware_handler,
     ngx_http_reverie_results_handler,
-    ngx_http_reverie_health_handler
+    ngx_http_reverie_health_handler,
+    ngx_http_reverie_openai_handler
 };
 
 
@@ -56,10 +57,14 @@ ngx_http_reverie_set_protocol(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     value = cf->args->elts;
 
+    if (ngx_strcmp(value[1].data, "openai") == 0) {
+        return ngx_http_reverie_set_api(cf, conf, NGX_HTTP_REVERIE_OPENAI);
+    }
+
     if (ngx_strcmp(value[1].data, "runware") != 0) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "invalid protocol \"%V\", it must be \"runware\"",
-                           &value[1]);
+                           "invalid protocol \"%V\", it must be \"runware\" "
+                           "or \"openai\"", &value[1]);
         return NGX_CONF_ERROR;
     }
 

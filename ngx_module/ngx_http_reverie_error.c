@@ -19,7 +19,7 @@ typedef struct {
 static const ngx_http_reverie_error_t *ngx_http_reverie_find_error(
     ngx_uint_t status);
 static ngx_int_t ngx_http_reverie_write_error(ngx_http_request_t *r,
-    const char *code, const char *message, ngx_str_t *body);
+    ngx_uint_t status, const char *code, const char *message, ngx_str_t *body);
 static ngx_int_t ngx_http_reverie_common_headers(ngx_http_request_t *r);
 static ngx_int_t ngx_http_reverie_header_filter(ngx_http_request_t *r);
 static ngx_int_t ngx_http_reverie_replace_page(ngx_http_request_t *r,
@@ -190,7 +190,7 @@ ngx_http_reverie_send_error(ngx_http_request_t *r, ngx_uint_t status,
 {
     ngx_str_t  body, allow;
 
-    if (ngx_http_reverie_write_error(r, code, message, &body) != NGX_OK) {
+    if (ngx_http_reverie_write_error(r, status, code, message, &body) != NGX_OK) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
@@ -217,14 +217,37 @@ ngx_http_reverie_send_error(ngx_http_request_t *r, ngx_uint_t status,
  */
 
 static ngx_int_t
-ngx_http_reverie_write_error(ngx_http_request_t *r, const char *code,
-    const char *message, ngx_str_t *body)
+ngx_http_reverie_write_error(ngx_http_request_t *r, ngx_uint_t status,
+    const char *code, const char *message, ngx_str_t *body)
 {
-    size_t  len;
+    char                         *text;
+    size_t                        len;
+    ngx_http_reverie_loc_conf_t  *lcf;
 
     static const char  format[] =
         "{\"errors\":[{\"code\":\"%s\",\"message\":\"%s\"}],"
         "\"error\":{\"code\":\"%s\",\"message\":\"%s\"}}";
+
+    lcf = ngx_http_get_module_loc_conf(r, ngx_http_reverie_module);
+
+    if (lcf->api == NGX_HTTP_REVERIE_OPENAI) {
+        text = rv_openai_error(status, code, message);
+        len = text ? ngx_strlen(text) : 0;
+
+        body->data = ngx_pnalloc(r->pool, len + 1);
+
+        if (text == NULL || body->data == NULL) {
+            rv_free(text);
+            return NGX_ERROR;
+        }
+
+        ngx_memcpy(body->data, text, len);
+        body->len = len;
+
+        rv_free(text);
+
+        return NGX_OK;
+    }
 
     len = sizeof(format) + 2 * (ngx_strlen(code) + ngx_strlen(message));
 
@@ -356,7 +379,10 @@ ngx_http_reverie_replace_page(ngx_http_request_t *r,
         message = (char *) text;
     }
 
-    if (ngx_http_reverie_write_error(r, e->code, message, &body) != NGX_OK) {
+    if (ngx_http_reverie_write_error(r, r->headers_out.status, e->code,
+                                     message, &body)
+        != NGX_OK)
+    {
         return NGX_ERROR;
     }
 

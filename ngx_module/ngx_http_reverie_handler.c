@@ -302,10 +302,14 @@ ngx_http_reverie_timer_handler(ngx_event_t *ev)
     ngx_log_error(NGX_LOG_INFO, c->log, 0,
                   "reverie: a task was cancelled by reverie_sync_timeout");
 
-    rc = ngx_http_reverie_send_error(r, NGX_HTTP_GATEWAY_TIME_OUT,
-                                     "providerTimeout",
-                                     "the task took too long and was "
-                                     "cancelled");
+    rc = NGX_ERROR;
+
+    if (!r->header_sent) {
+        rc = ngx_http_reverie_send_error(r, NGX_HTTP_GATEWAY_TIME_OUT,
+                                         "providerTimeout",
+                                         "the task took too long and was "
+                                         "cancelled");
+    }
 
     ngx_http_finalize_request(r, rc);
     ngx_http_run_posted_requests(c);

@@ -253,8 +253,10 @@ static void write_speed(work *w, const rv__value *v)
 static void write_count(work *w, const rv__value *v)
 {
     int64_t n = 0;
-    if (rv__json_int(v, &n) && n > 10)
-        rv__openai_refuse(w->o, "n", "n must be at most 10 (nearest: 10)");
+    if (rv__json_int(v, &n) && n > 10) {
+        rv__openai_refuse(w->o, "n", "n must be between 1 and 10 (nearest: 10)");
+        return;
+    }
     member(w, "numberResults", "n");
     rv__json_write_value(&w->b, v);
 }

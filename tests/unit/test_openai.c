@@ -183,7 +183,7 @@ static const struct {
     {"{\"prompt\":\"\"}", 400, "INVALID_REQUEST", "prompt", "prompt"},
     {"{\"prompt\":5}", 400, "INVALID_REQUEST", "prompt", "prompt must be"},
     {"{\"prompt\":\"p\",\"n\":0}", 400, "INVALID_REQUEST", "n", "n must be"},
-    {"{\"prompt\":\"p\",\"n\":11}", 400, "INVALID_REQUEST", "n", "at most 10"},
+    {"{\"prompt\":\"p\",\"n\":11}", 400, "INVALID_REQUEST", "n", "between 1 and 10"},
     {"{\"prompt\":\"p\",\"n\":\"2\"}", 400, "INVALID_REQUEST", "n", "n must be"},
     {"{\"prompt\":\"p\",\"size\":\"100x100\"}", 400, "INVALID_REQUEST", "size", "128"},
     {"{\"prompt\":\"p\",\"size\":\"1000x1001\"}", 400, "INVALID_REQUEST", "size", "16"},
