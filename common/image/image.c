@@ -15,6 +15,7 @@
 #include "base/base64.h"
 #include "base/memory.h"
 #include "image/codec.h"
+#include "image/raster.h"
 
 #define FILE_MAX      ((size_t)1 << 31) /* no encoded file is larger; longer ones are refused */
 #define SAVED_QUALITY 95                /* of rv_image_save: the default of the wire protocol  */
@@ -178,6 +179,25 @@ rv_status rv_image_from_pixels(const uint8_t *pixels, int width, int height, int
         return RV_MISUSE;
     *out = rv__image_from_pixels(pixels, width, height, channels);
     return *out ? RV_OK : RV_MEMORY;
+}
+
+rv_status rv_image_resize(rv_image *i, int width, int height, rv_image **out)
+{
+    rv__header h = {width, height, 3};
+    *out = NULL;
+    if (!pixels_size(&h) || h.width > RV_IMAGE_MAX_PIXELS / h.height)
+        return RV_MISUSE;
+    const uint8_t *pixels = rv_image_pixels(i);
+    if (!pixels)
+        return RV_FORMAT;
+    rv__raster in = {(uint8_t *)pixels, (int)i->header.width, (int)i->header.height,
+                     i->header.channels};
+    rv__raster resized = {0};
+    rv_status status = rv__raster_resize(&in, width, height, &resized, NULL);
+    if (status == RV_OK)
+        status = rv_image_from_pixels(resized.pixels, width, height, resized.channels, out);
+    rv__raster_free(&resized);
+    return status;
 }
 
 rv_status rv_image_from_bytes(const void *bytes, size_t len, rv_image **out, rv_error *err)

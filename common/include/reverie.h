@@ -383,6 +383,11 @@ RV_API rv_status rv_image_from_pixels(const uint8_t *pixels, int width, int heig
 #define RV_IMAGE_MAX_PIXELS ((int64_t)1 << 27)
 RV_API rv_status rv_image_from_bytes(const void *bytes, size_t len, rv_image **out, rv_error *err);
 
+/* The same picture in another size, cubic, every channel by itself; the same size gives the same pixels.  *out is a
+ * ref; its facts but the size are those of a picture from pixels.  Errors: RV_MISUSE for a size that is none,
+ * RV_FORMAT when it cannot be decoded, RV_MEMORY. */
+RV_API rv_status rv_image_resize(rv_image *i, int width, int height, rv_image **out);
+
 /* The recipe: the parameters that make this picture again, as JSON text (rv_free).  From the job that made it, or
  * from the file it was read from, and then as found: from outside, not checked.  NULL when there is none. */
 RV_API char *rv_image_recipe(const rv_image *i);

@@ -289,6 +289,35 @@ static void recipes_travel(void **state)
     free(large);
 }
 
+/* A picture of one colour keeps it in every size; the same size keeps every byte. */
+static void other_sizes(void **state)
+{
+    (void)state;
+    uint8_t  *p = paint(20, 10, 4), plain[5 * 4 * 3];
+    rv_image *i = NULL, *same = NULL, *large = NULL, *none = NULL;
+    memset(plain, 77, sizeof plain);
+    assert_int_equal(rv_image_from_pixels(p, 20, 10, 4, &i), RV_OK);
+    assert_int_equal(rv_image_resize(i, 20, 10, &same), RV_OK);
+    assert_memory_equal(rv_image_pixels(same), p, 20 * 10 * 4);
+    assert_int_equal(rv_image_resize(i, 0, 10, &none), RV_MISUSE);
+    assert_int_equal(rv_image_resize(i, 1 << 20, 1 << 20, &none), RV_MISUSE);
+    assert_null(none);
+    rv_image_unref(i);
+    rv_image_unref(same);
+    assert_int_equal(rv_image_from_pixels(plain, 5, 4, 3, &i), RV_OK);
+    assert_int_equal(rv_image_resize(i, 33, 1, &large), RV_OK);
+    assert_int_equal(rv_image_facts(large).width, 33);
+    assert_int_equal(rv_image_facts(large).channels, 3);
+    for (size_t k = 0; k < 33 * 3; k++)
+        assert_int_equal(rv_image_pixels(large)[k], 77);
+    rv_image_unref(i);
+    rv_image_unref(large);
+    i = rv__image_from_url("https://example.org/a.png");
+    assert_int_equal(rv_image_resize(i, 3, 3, &none), RV_FORMAT);
+    rv_image_unref(i);
+    free(p);
+}
+
 /* What hosts do: pixels in, a file with a recipe out and in again. */
 static void public_doors(void **state)
 {
@@ -753,6 +782,7 @@ int main(void)
         cmocka_unit_test(same_format_is_passed_on),
         cmocka_unit_test(recipes_travel),
         cmocka_unit_test(public_doors),
+        cmocka_unit_test(other_sizes),
         cmocka_unit_test(too_long_recipes_are_refused),
         cmocka_unit_test(all_kinds_of_png),
         cmocka_unit_test(truncated_and_flipped),
