@@ -16,7 +16,7 @@ demo: ## one picture from a prompt through nginx and our engine
 	@$(BOX) -g build sh -c 'config/build $(BUILD) && exec config/demo "$$1"' demo "$(PROMPT)"
 
 test: ## every test that a clone can run alone
-	@$(BOX) -g build,test,lua sh -c 'config/build $(BUILD) && exec tests/run $(BUILD)'
+	@$(BOX) -g build,test,lua,gimp sh -c 'config/build $(BUILD) && exec tests/run $(BUILD)'
 
 serve: ## engine and nginx in the foreground: make serve PORT=8188 [MODEL=path] [CONF=dir]
 	@MODEL="$(MODEL)" CONF="$(CONF)" $(BOX) -g build sh -c 'config/build $(BUILD) && exec config/serve $(PORT)'
@@ -25,7 +25,7 @@ bench: ## figures, each beside a peer of the same run
 	@$(BOX) -g build,bench,lua sh -c 'config/build $(BUILD) && exec tests/bench/run $(BUILD)'
 
 asan: ## unit, parity and host tests under AddressSanitizer and UndefinedBehaviorSanitizer
-	@$(BOX) -g build,test,lua sh -c 'config/build build-asan -Db_sanitize=address,undefined -Db_lundef=false && exec tests/run build-asan'
+	@$(BOX) -g build,test,lua,gimp sh -c 'config/build build-asan -Db_sanitize=address,undefined -Db_lundef=false && exec tests/run build-asan'
 
 lua-valgrind: ## the specs of the Lua module on Lua 5.1 under valgrind
 	@$(BOX) -g build,test,lua sh -c 'config/build $(BUILD) && SOURCE_ROOT=$$PWD BUILD_ROOT=$$PWD/$(BUILD) \
@@ -33,11 +33,11 @@ lua-valgrind: ## the specs of the Lua module on Lua 5.1 under valgrind
 	  --suppressions=$$PWD/tests/hosts/lua/valgrind.supp" tests/hosts/lua/run 5.1'
 
 tsan: ## tests of threads under ThreadSanitizer
-	@$(BOX) -g build,test sh -c 'config/build build-tsan -Db_sanitize=thread -Db_lundef=false -Dnginx=false && exec tests/run build-tsan --suite threads'
+	@$(BOX) -g build,test sh -c 'config/build build-tsan -Db_sanitize=thread -Db_lundef=false -Dnginx=false -Dgimp=disabled && exec tests/run build-tsan --suite threads'
 
 SECONDS = 60
 fuzz: ## every fuzzer for SECONDS=60 seconds
-	@$(BOX) -g build,fuzz sh -c 'CC=clang config/build build-fuzz -Dfuzz=true -Dnginx=false -Dlua=disabled -Db_lundef=false && exec tests/fuzz/run build-fuzz $(SECONDS)'
+	@$(BOX) -g build,fuzz sh -c 'CC=clang config/build build-fuzz -Dfuzz=true -Dnginx=false -Dlua=disabled -Dgimp=disabled -Db_lundef=false && exec tests/fuzz/run build-fuzz $(SECONDS)'
 
 nightly: test asan tsan ## all of the above, longer
 	@$(MAKE) --no-print-directory fuzz SECONDS=600
