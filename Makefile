@@ -7,7 +7,7 @@ PORT   = 8188
 PROMPT = a pine forest at sunset with the sun on the right
 JOBS   = $(shell nproc)
 
-.PHONY: all demo test serve bench asan lua-valgrind tsan fuzz nightly train-demo install clean help
+.PHONY: all demo test serve bench asan lua-valgrind tsan fuzz nightly train-demo install deb clean help
 
 all: ## build everything
 	@$(BOX) -g build config/build $(BUILD)
@@ -47,6 +47,9 @@ train-demo: ## trains the model that ships, from nothing (hours; says how many)
 
 install: all ## install below DESTDIR
 	@$(BOX) -g build env DESTDIR="$(abspath $(DESTDIR))" meson install -C $(BUILD)
+
+deb: ## Debian packages, in build/deb
+	@$(BOX) -g build,lua,deb config/deb
 
 clean: ## remove what was built (the box stays)
 	rm -rf build build-asan build-tsan build-fuzz .demo
