@@ -7,7 +7,7 @@ PORT   = 8188
 PROMPT = a pine forest at sunset with the sun on the right
 JOBS   = $(shell nproc)
 
-.PHONY: all demo test serve bench asan lua-valgrind tsan fuzz nightly train-demo install deb clean help
+.PHONY: all demo test serve bench asan lua-valgrind tsan fuzz nightly train-demo install deb packages clean help
 
 all: ## build everything
 	@$(BOX) -g build config/build $(BUILD)
@@ -39,7 +39,7 @@ SECONDS = 60
 fuzz: ## every fuzzer for SECONDS=60 seconds
 	@$(BOX) -g build,fuzz sh -c 'CC=clang config/build build-fuzz -Dfuzz=true -Dnginx=false -Dlua=disabled -Dgimp=disabled -Db_lundef=false && exec tests/fuzz/run build-fuzz $(SECONDS)'
 
-nightly: test asan tsan ## all of the above, longer
+nightly: test asan tsan packages ## all of the above, longer
 	@$(MAKE) --no-print-directory fuzz SECONDS=600
 
 train-demo: ## trains the model that ships, from nothing (hours; says how many)
@@ -50,6 +50,9 @@ install: all ## install below DESTDIR
 
 deb: ## Debian packages, in build/deb
 	@$(BOX) -g build,lua,deb config/deb
+
+packages: deb ## those installed, used and purged in a fresh Debian 13 root
+	@tests/packages/run
 
 clean: ## remove what was built (the box stays)
 	rm -rf build build-asan build-tsan build-fuzz .demo

@@ -3,10 +3,11 @@
  * is noticed here. */
 #include "server.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/epoll.h>
-#include <sys/signalfd.h>
+#include <sys/eventfd.h>
 #include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
@@ -40,14 +41,26 @@ static int clock_fd(void)
     return fd;
 }
 
-static int signals_fd(void)
+static int signals_fd = -1;
+
+static void on_signal(int number)
 {
-    sigset_t set;
-    sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGINT);
-    sigprocmask(SIG_BLOCK, &set, NULL);
-    return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    int saved = errno;
+    uint64_t one = 1;
+    ssize_t written = write(signals_fd, &one, sizeof one);
+    (void)number;
+    (void)written;
+    errno = saved;
+}
+
+/* A handler and an eventfd, not a blocked signal and a signalfd: BLAS libraries start threads before
+ * main, which have nothing blocked, and the kernel would let one of those take the signal and die. */
+static bool catch_signals(void)
+{
+    struct sigaction a = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+    sigemptyset(&a.sa_mask);
+    signals_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    return signals_fd >= 0 && sigaction(SIGTERM, &a, NULL) == 0 && sigaction(SIGINT, &a, NULL) == 0;
 }
 
 bool rv__server_open(rv__server *s, int listen_fd)
@@ -72,15 +85,14 @@ static void heartbeat(rv__server *s)
         rv__exchange_heartbeat(e, now);
 }
 
-static void handle(rv__server *s, const struct epoll_event *e, int *signals, int signal_fd,
-                   int timer_fd)
+static void handle(rv__server *s, const struct epoll_event *e, uint64_t *signals, int timer_fd)
 {
     if (e->data.ptr == &tag_library) {
         s->live = rv_dispatch(s->r);
     } else if (e->data.ptr == &tag_signal) {
-        struct signalfd_siginfo info;
-        while (read(signal_fd, &info, sizeof info) == (ssize_t)sizeof info)
-            ++*signals;
+        uint64_t count;
+        if (read(signals_fd, &count, sizeof count) > 0)
+            *signals += count;
     } else if (e->data.ptr == &tag_clock) {
         uint64_t count;
         if (read(timer_fd, &count, sizeof count) > 0)
@@ -107,16 +119,17 @@ static void begin_stop(rv__server *s, int *listen_fd)
 
 void rv__server_loop(rv__server *s, int grace_s, void (*tick)(void *user), void *user)
 {
-    int signal_fd = signals_fd(), timer_fd = clock_fd(), signals = 0, listen_fd = -1;
+    int timer_fd = clock_fd(), listen_fd = -1;
     int64_t stop_at = 0, next_tick = 0;
-    bool ok = watch(s, signal_fd, &tag_signal) && watch(s, timer_fd, &tag_clock);
+    uint64_t signals = 0;
+    bool ok = catch_signals() && watch(s, signals_fd, &tag_signal) && watch(s, timer_fd, &tag_clock);
     while (ok) {
         struct epoll_event events[BATCH];
         MHD_run(s->mhd);
         int n = epoll_wait(s->epoll, events, BATCH, wait_ms(s));
         /* Exchanges are freed inside MHD_run only, so none of this batch can dangle. */
         for (int i = 0; i < n; i++)
-            handle(s, &events[i], &signals, signal_fd, timer_fd);
+            handle(s, &events[i], &signals, timer_fd);
         int64_t now = rv__now_ms();
         if (signals && !s->stopping) {
             begin_stop(s, &listen_fd);
@@ -129,7 +142,9 @@ void rv__server_loop(rv__server *s, int grace_s, void (*tick)(void *user), void 
             next_tick = now + 10000;
         }
     }
-    close(signal_fd);
+    signal(SIGTERM, SIG_IGN);
+    signal(SIGINT, SIG_IGN);
+    close(signals_fd);
     close(timer_fd);
 }
 
