@@ -425,7 +425,7 @@ static int run(request *q)
     rv__progress_begin(&q->progress);
     rv_error err;
     if (rv_batch_issues(batch, NULL) == 0) {
-        if (rv__job_submit(q->r, rv_batch_task(batch, 0), &sink, NULL, &job, &err) != RV_OK) {
+        if (rv__job_submit(q->r, rv_batch_task(batch, 0), &sink, NULL, NULL, &job, &err) != RV_OK) {
             rv__cli_fail("", err.message);
         } else {
             wait_for(q, job);

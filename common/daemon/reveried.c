@@ -16,12 +16,13 @@
 #include "daemon/listen.h"
 #include "daemon/server.h"
 #include "job/context.h"
+#include "job/durable.h"
 #include "job/tree.h"
 
 static const char usage_text[] =
     "usage: reveried --socket PATH --state DIR [options]\n"
     "  --socket PATH      Unix socket to listen on (mode 0660); not needed with socket activation\n"
-    "  --state DIR        where stored pictures live (DIR/results)\n"
+    "  --state DIR        where stored pictures (DIR/results) and tasks (DIR/queue.db) live\n"
     "  --models DIR       folder with model cards; may be given several times\n"
     "  --model PATH       model card, weights folder or GGUF file; may be given several times\n"
     "  --results-url URL  prefix of picture URLs, unless a request brings its own\n"
@@ -30,7 +31,10 @@ static const char usage_text[] =
     "  --executor NAME    auto or stub (stub paints pictures without a model)\n"
     "  --stub-ms N        how long the stub takes per step, milliseconds\n"
     "  --threads N        threads of the engine (default: cores - 1)\n"
-    "  --queue N          most tasks that wait or run at once (default 64)\n"
+    "  --queue N          most tasks that wait or run at once, beside stored ones (default 64)\n"
+    "  --queue PATH       where stored tasks live instead of DIR/queue.db\n"
+    "  --backlog N        most stored tasks that wait (default 10000)\n"
+    "  --attempts N       how often a stored task is begun before it is given up (default 10)\n"
     "  --max-steps N      largest accepted step count (default 1000)\n"
     "  --preview-steps N  every so many steps an event brings a preview to streams that ask for "
     "them; 0: never (default 0)\n"
@@ -53,7 +57,8 @@ enum { OPT_SOCKET = 256, OPT_STATE, OPT_PRELOAD, OPT_GRACE, OPT_HELP, OPT_VERSIO
 static const char *const settings[] = {"models",  "model", "results_url", "executor",   "stub_ms",
                                        "threads", "queue", "max_steps",   "results_ttl",
                                        "preview_steps", "fetch", "fetch_allow", "fetch_deny",
-                                       "fetch_ports", "fetch_https", "fetch_timeout", "fetch_size"};
+                                       "fetch_ports", "fetch_https", "fetch_timeout", "fetch_size",
+                                       "backlog", "attempts"};
 
 static const struct option options[] = {{"socket", required_argument, NULL, OPT_SOCKET},
                                         {"state", required_argument, NULL, OPT_STATE},
@@ -78,6 +83,8 @@ static const struct option options[] = {{"socket", required_argument, NULL, OPT_
                                         {"fetch-https", required_argument, NULL, OPT_SETTING + 14},
                                         {"fetch-timeout", required_argument, NULL, OPT_SETTING + 15},
                                         {"fetch-size", required_argument, NULL, OPT_SETTING + 16},
+                                        {"backlog", required_argument, NULL, OPT_SETTING + 17},
+                                        {"attempts", required_argument, NULL, OPT_SETTING + 18},
                                         {0}};
 
 typedef struct daemon_state {
@@ -105,6 +112,14 @@ static int fail(const char *what, const char *why)
     return 1;
 }
 
+/* --queue takes a number, or the place of the stored tasks. */
+static const char *setting_of(int option, const char *value)
+{
+    const char *name = settings[option - OPT_SETTING];
+    bool is_place = strcmp(name, "queue") == 0 && strpbrk(value, "/:.");
+    return is_place ? "store" : name;
+}
+
 /* -1: go on; else the exit status. */
 static int read_options(daemon_state *d, int argc, char **argv)
 {
@@ -125,7 +140,7 @@ static int read_options(daemon_state *d, int argc, char **argv)
         } else if (o < OPT_SETTING) {
             fputs(usage_text, stderr);
             return 2;
-        } else if (rv_set(d->r, settings[o - OPT_SETTING], optarg, &err) != RV_OK) {
+        } else if (rv_set(d->r, setting_of(o, optarg), optarg, &err) != RV_OK) {
             return fail(optarg, err.message) + 1;
         } else if (o == OPT_SETTING + 3) {
             d->is_stub = strcmp(optarg, "stub") == 0;
@@ -151,14 +166,22 @@ static int open_state(daemon_state *d)
                  ? fail(results, err.message)
                  : 0;
     rv__free(results);
+    char *queue = d->r->setup.store ? NULL : rv__format("%s/queue.db", d->state);
+    if (queue && !rc && rv_set(d->r, "store", queue, &err) != RV_OK)
+        rc = fail(queue, err.message);
+    else if (!d->r->setup.store && !rc)
+        rc = fail("", "out of memory");
+    rv__free(queue);
     return rc;
 }
 
-/* Each ten seconds: the watchdog, and each minute the sweep of expired pictures. */
+/* Each ten seconds: the watchdog and a look at the queue, and each minute the sweep of expired
+ * pictures. */
 static void tick(void *user)
 {
     daemon_state *d = user;
     rv__listen_notify("WATCHDOG=1");
+    rv__durable_sweep(d->r);
     time_t now = time(NULL);
     if (now - d->swept < 60 && now >= d->swept)
         return;
@@ -183,6 +206,8 @@ static int serve(daemon_state *d)
         rc = fail("", "the server cannot be started");
     else if (d->preload && rv__context_preload(d->r, &err) != RV_OK)
         rc = fail("preload", err.message);
+    else if (rv__durable_open(d->r, &err) != RV_OK)
+        rc = fail("queue", err.message);
     if (!rc) {
         fprintf(stderr, "reveried: ready version=%s\n", RV_VERSION);
         rv__listen_notify("READY=1");

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "daemon/listen.h"
+#include "job/durable.h"
 
 enum { BATCH = 64, CLIENT_TIMEOUT_S = 60, CONNECTIONS = 1024, TICK_S = 1 };
 
@@ -112,6 +113,7 @@ static int wait_ms(rv__server *s)
 static void begin_stop(rv__server *s, int *listen_fd)
 {
     s->stopping = true;
+    rv__durable_pause(s->r);
     rv__listen_notify("STOPPING=1");
     *listen_fd = MHD_quiesce_daemon(s->mhd);
     fprintf(stderr, "reveried: stopping, tasks=%d\n", s->live);

@@ -116,6 +116,11 @@ RV_API void rv_close(rv *r);
  *   stub_ms      how long the stub takes per step, milliseconds (0)
  *   threads      threads of the engine (0: cores - 1)
  *   queue        most tasks that wait or run at once (64)
+ *   store        where asynchronous tasks and finished results are kept: the path of an SQLite file, which is made
+ *                when it is missing and used by one process at a time (nowhere: they are refused, and a repeated
+ *                taskUUID runs again).  What waits there is worked off from the first call on
+ *   backlog      most stored tasks that may wait (10000)
+ *   attempts     how often a stored task is begun before it counts as one that kills its process (10)
  *   results_dir  where pictures asked for by URL are stored; without it outputType URL is unsupported here
  *   results_url  prefix of their URLs
  *   results_ttl  seconds a stored picture lives unless the task says otherwise (604800)
@@ -270,6 +275,7 @@ typedef struct rv_reply {
 
 typedef struct rv_call_options {
     const char *results_url; /* prefix of picture URLs for this call; NULL: the context's */
+    const char *owner;       /* whose tasks these are: a task is known under its taskUUID to its owner only; NULL: nobody's */
     const char *session;     /* connectionSessionUUID that an authentication task is answered with; NULL: a new one */
     const rv_error *refusal; /* no task of this call may run or be answered: each gets this error; NULL: they may   */
     bool dry_run;            /* tasks are checked and priced, but not run                                           */

@@ -5,6 +5,8 @@
 #include <string.h>
 
 #include "base/uuid.h"
+#include "job/durable.h"
+#include "job/stored_call.h"
 #include "openai_call.h"
 
 static void answer_ping(rv__slot *slot)
@@ -46,10 +48,11 @@ static void answer_dry(rv__slot *slot, const rv_task *t)
 
 /* Ways of delivery that need the durable store: refused with the parameter's name instead of being
  * ignored. */
-static const char *unsupported_delivery(const rv_task *t)
+static const char *unsupported_delivery(const rv *r, const rv_task *t)
 {
     const rv__value *v = rv__task_value(t);
-    if (strcmp(rv__json_get_string(v, "deliveryMethod", "sync"), "async") == 0)
+    bool is_async = strcmp(rv__json_get_string(v, "deliveryMethod", "sync"), "async") == 0;
+    if (is_async && !r->setup.store)
         return "deliveryMethod";
     if (rv__json_get(v, "webhookURL"))
         return "webhookURL";
@@ -58,7 +61,7 @@ static const char *unsupported_delivery(const rv_task *t)
 
 static rv_status check_delivery(rv *r, const rv_task *t, rv_error *err)
 {
-    const char *name = unsupported_delivery(t);
+    const char *name = unsupported_delivery(r, t);
     if (name)
         return rv__fail_code(err, RV_UNSUPPORTED, NULL, name, "%s is not available on this server",
                              name);
@@ -75,36 +78,40 @@ static rv_status check_delivery(rv *r, const rv_task *t, rv_error *err)
 static void free_call(rv_call *c)
 {
     for (size_t i = 0; i < c->count; i++) {
+        rv__watch_end(&c->slots[i].watch);
         rv_job_unref(c->slots[i].job);
         rv__free(c->slots[i].item);
+        rv__free(c->slots[i].errors);
     }
     rv__free(c->slots);
     rv__free(c->body);
     rv__openai_state_free(c->openai);
+    rv__free(c->results_url);
+    rv__free(c->owner);
     rv_batch_unref(c->batch);
     rv__free(c);
 }
 
-/* Runs a callback of the call; false when the call was freed by it. */
+void rv__call_release(rv_call *c)
+{
+    if (c->freed && !c->depth && !c->errands)
+        free_call(c);
+}
+
+/* Ends a callback of the call; false when the call was freed by it. */
 static bool leave(rv_call *c)
 {
-    if (--c->depth || !c->freed)
-        return !c->freed;
-    free_call(c);
+    c->depth--;
+    if (!c->freed)
+        return true;
+    rv__call_release(c);
     return false;
 }
 
-static void on_event(void *user, rv_job *job, const rv_event *e)
+void rv__call_slot_ended(rv__slot *slot)
 {
-    rv__slot *slot = user;
     rv_call *c = slot->call;
-    if (c->options.event) {
-        c->depth++;
-        c->options.event(c->options.user, c, job, e);
-        if (!leave(c))
-            return;
-    }
-    if (e->kind != RV_EVENT_END || --c->pending)
+    if (--c->pending)
         return;
     rv__reply_build(c);
     if (c->options.done) {
@@ -114,24 +121,75 @@ static void on_event(void *user, rv_job *job, const rv_event *e)
     }
 }
 
-static void submit(rv *r, rv_call *c, rv__slot *slot, rv_task *t, const rv__delivery *delivery)
+static void on_event(void *user, rv_job *job, const rv_event *e)
 {
-    if (check_delivery(r, t, &slot->error) != RV_OK)
-        return;
-    rv_sink sink = {on_event, slot};
-    rv_status s = rv__job_submit(r, t, &sink, delivery, &slot->job, &slot->error);
+    rv__slot *slot = user;
+    rv_call *c = slot->call;
+    if (e->kind == RV_EVENT_END && job->id && !job->is_stored && rv_job_state(job) == RV_DONE)
+        rv__stored_keep(c->r, slot);
+    if (c->options.event) {
+        c->depth++;
+        c->options.event(c->options.user, c, job, e);
+        if (!leave(c))
+            return;
+    }
+    if (e->kind == RV_EVENT_END)
+        rv__call_slot_ended(slot);
+}
+
+void rv__call_watch(rv__slot *slot, rv_job *j)
+{
+    slot->job = rv_job_ref(j);
+    slot->watch.event = on_event;
+    slot->watch.user = slot;
+    slot->call->pending++;
+    rv__watch_begin(&slot->watch, j);
+}
+
+void rv__call_submit(rv *r, rv__slot *slot, rv_task *t, char *id)
+{
+    rv__delivery delivery = {.items = true,
+                             .results_url = slot->call->results_url ? slot->call->results_url
+                                                                    : r->setup.results_url,
+                             .ttl = r->setup.results_ttl,
+                             .previews = slot->call->options.previews};
+    rv__identity who = {.id = id};
+    rv_job *j;
+    rv_status s = rv__job_submit(r, t, NULL, &delivery, &who, &j, &slot->error);
     if (s == RV_BUSY) { /* our own queue is the limit: say so in the words clients know */
         rv_error why = slot->error;
         rv__fail(&slot->error, RV_RATE_LIMIT, "%s", why.message);
     }
-    if (s == RV_OK)
-        c->pending++;
+    if (s != RV_OK)
+        return;
+    rv__call_watch(slot, j);
+    rv_job_unref(j);
 }
 
-static void begin(rv *r, rv_call *c, rv__slot *slot, rv_task *t, const rv_call_options *o,
-                  const rv__delivery *delivery)
+static void submit(rv *r, rv__slot *slot, rv_task *t)
+{
+    if (check_delivery(r, t, &slot->error) != RV_OK)
+        return;
+    if (r->setup.store && rv__durable_open(r, &slot->error) == RV_OK)
+        rv__stored_begin(r, slot, t);
+    else if (!r->setup.store)
+        rv__call_submit(r, slot, t, NULL);
+}
+
+static void respond(rv *r, rv__slot *slot, rv_task *t)
+{
+    if (!r->setup.store)
+        rv__fail_code(&slot->error, RV_NOT_FOUND, "taskNotFound", "taskUUID",
+                      "no task of this taskUUID is known");
+    else if (rv__durable_open(r, &slot->error) == RV_OK)
+        rv__stored_response(r, slot, t);
+}
+
+static void begin(rv *r, rv_call *c, rv__slot *slot, rv_task *t, const rv_call_options *o)
 {
     const char *type = rv__task_type(t);
+    size_t pending = c->pending;
+    slot->task = t;
     if (o->refusal)
         slot->error = *o->refusal;
     else if (strcmp(type, "ping") == 0)
@@ -141,15 +199,26 @@ static void begin(rv *r, rv_call *c, rv__slot *slot, rv_task *t, const rv_call_o
     else if (strcmp(type, "imageInference") == 0 && o->dry_run)
         answer_dry(slot, t);
     else if (strcmp(type, "imageInference") == 0)
-        submit(r, c, slot, t, delivery);
+        submit(r, slot, t);
     else if (strcmp(type, "getResponse") == 0)
-        rv__fail_code(&slot->error, RV_NOT_FOUND, "taskNotFound", "taskUUID",
-                      "no task of this taskUUID is known");
+        respond(r, slot, t);
     else
         rv__fail_code(&slot->error, RV_UNSUPPORTED, "unsupportedTaskType", "taskType",
                       "%s is not available here", type);
-    if (!slot->job && !slot->item && slot->error.status == RV_OK)
+    if (c->pending == pending && !slot->item && slot->error.status == RV_OK)
         rv__fail(&slot->error, RV_MEMORY, "out of memory");
+}
+
+/* Keeps the texts that the caller lent. */
+static bool copy_options(rv_call *c, const rv_call_options *o)
+{
+    bool ok = true;
+    c->options = *o;
+    c->results_url = rv__queue_text(o->results_url, &ok);
+    c->owner = rv__queue_text(o->owner, &ok);
+    c->options.results_url = c->options.session = c->options.owner = NULL;
+    c->options.refusal = NULL;
+    return ok;
 }
 
 rv_call *rv__call_start(rv *r, rv_batch *batch, const rv_call_options *options,
@@ -160,29 +229,22 @@ rv_call *rv__call_start(rv *r, rv_batch *batch, const rv_call_options *options,
     size_t n = rv_batch_size(batch);
     rv_call *c = rv__calloc(1, sizeof *c);
     rv__slot *slots = rv__calloc(n, sizeof *slots);
-    if (!c || !slots) {
-        rv__free(c);
+    if (!c || !slots || !copy_options(c, o)) {
         rv__free(slots);
+        if (c)
+            free_call(c);
         return NULL;
     }
     c->batch = rv_batch_ref(batch);
     c->slots = slots;
     c->count = n;
-    c->options = *o;
-    c->options.results_url = c->options.session = NULL;
-    c->options.refusal = NULL;
+    c->r = r;
     c->openai = openai;
-    rv__delivery delivery = {.items = true,
-                             .results_url = r->setup.results_url,
-                             .ttl = r->setup.results_ttl,
-                             .previews = o->previews};
-    if (o->results_url)
-        delivery.results_url = o->results_url;
     for (size_t i = 0; i < n; i++) {
         c->slots[i].call = c;
         rv_task *t = rv_batch_task(batch, i);
         if (t && !rv__openai_is_refused(openai))
-            begin(r, c, &c->slots[i], t, o, &delivery);
+            begin(r, c, &c->slots[i], t, o);
     }
     if (!c->pending)
         rv__reply_build(c);
@@ -214,11 +276,9 @@ void rv_call_free(rv_call *c)
     c->freed = true;
     for (size_t i = 0; i < c->count; i++) {
         rv_job *j = c->slots[i].job;
-        if (j && j->is_live) {
-            j->sink = (rv_sink){0};
-            rv_job_cancel(j);
-        }
+        rv__watch_end(&c->slots[i].watch);
+        if (j && j->is_live && !j->watches && !j->is_stored)
+            rv_job_cancel(j); /* nobody else waits for it */
     }
-    if (!c->depth)
-        free_call(c);
+    rv__call_release(c);
 }

@@ -9,19 +9,27 @@ struct rv__openai_state;
 /* One task of a call. */
 typedef struct rv__slot {
     rv_call *call;
-    rv_job *job;    /* ref; NULL when the task was refused, or answered at once */
-    char *item;     /* answer of a utility task; NULL for others               */
-    rv_error error; /* why it was refused; status RV_OK when it was not        */
+    rv_task *task;
+    rv_job *job;     /* ref; NULL when the task was refused, or answered at once       */
+    rv__watch watch; /* of the job                                                     */
+    char *item;      /* answers that no job gave, joined by commas; NULL: none         */
+    char *errors;    /* error objects that stand beside the answers, likewise          */
+    rv_error error;  /* why it was refused; status RV_OK when it was not               */
+    bool is_waiting; /* for an answer of the desk                                      */
+    bool has_no_result; /* what the answers tell is nothing but the errors             */
     /* For messages. */
-    size_t sent;    /* pictures that were handed out */
-    bool is_told;   /* nothing is left to say        */
+    size_t sent;  /* pictures that were handed out */
+    bool is_told; /* nothing is left to say        */
 } rv__slot;
 
 struct rv_call {
-    rv_call_options options; /* texts that the caller lent are not kept here */
+    rv *r;                   /* while its context is open */
+    rv_call_options options; /* texts that the caller lent are copied below */
+    char *results_url, *owner;
     rv_batch *batch;
     rv__slot *slots;
-    size_t count, pending; /* jobs that have not ended */
+    size_t count, pending; /* slots that have not ended                          */
+    size_t errands;        /* operations on the desk that still point to a slot  */
     int depth;             /* callbacks of this call that run right now */
     bool freed;
     bool body_told; /* the issues of a body without tasks were handed out as a message */
@@ -41,5 +49,14 @@ void rv__reply_build(rv_call *c);
 
 /* The error object of a task that was refused or failed. */
 void rv__reply_error_json(rv__buf *b, const rv_task *t, const rv_error *err);
+
+/* call.c: a slot that waited has its answer or error. */
+void rv__call_slot_ended(rv__slot *slot);
+/* Frees a call that was given up, once nothing points to it. */
+void rv__call_release(rv_call *c);
+/* The slot gets what this job makes, and ends with it. */
+void rv__call_watch(rv__slot *slot, rv_job *j);
+/* Runs the task of a slot under this id (taken; may be NULL); the slot has a job then, or an error. */
+void rv__call_submit(rv *r, rv__slot *slot, rv_task *t, char *id);
 
 #endif

@@ -2,6 +2,8 @@
  * that only look things up.  Opening reads nothing and starts nothing. */
 #include "context.h"
 
+#include "durable.h"
+
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -31,6 +33,7 @@ rv_status rv_open(rv **out)
     }
     atomic_init(&r->refs, 1);
     atomic_init(&r->fetches_refused, 0);
+    atomic_init(&r->closing, false);
     rv__setup_init(&r->setup);
     r->fd = -1;
     *out = r;
@@ -90,9 +93,11 @@ void rv_close(rv *r)
     }
     if (r->pid && r->pid != getpid())
         return; /* a fork of a context in use: its threads and locks exist in the parent only */
+    atomic_store(&r->closing, true);
     cancel_all(r);
     rv__workers_stop(r);
     r->closed = true;
+    rv__durable_close(r);
     forget_all(r);
     rv__store_close(r->store);
     rv__guard_free(r->guard);

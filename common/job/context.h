@@ -13,6 +13,7 @@
 
 #include "base/memory.h"
 #include "base/status.h"
+#include "job/desk.h"
 #include "job/executor.h"
 #include "job/setup.h"
 #include "job/store.h"
@@ -24,7 +25,25 @@
 #define RV_MODELS_DIR "/usr/share/reverie/models"
 #endif
 
-enum { RV__WORKERS_MAX = 8 };
+enum { RV__WORKERS_MAX = 8, RV__INDEX = 256 };
+
+/* Somebody who is told the events of a job, besides its sink.  Owner thread.  Whoever comes late is
+ * told first what happened so far. */
+typedef struct rv__watch rv__watch;
+struct rv__watch {
+    void (*event)(void *user, rv_job *job, const rv_event *e); /* set by the user */
+    void *user;
+    rv_job *job; /* ref; NULL: watches nothing */
+    rv__watch *next, *fresh_next;
+    bool is_fresh; /* must still be told what happened so far */
+};
+
+/* Where a walk over watches stands, so that any of them may leave meanwhile. */
+typedef struct rv__cursor rv__cursor;
+struct rv__cursor {
+    rv__watch *next;
+    rv__cursor *outer;
+};
 
 /* Jobs in a row; a job is in at most one list of each kind. */
 typedef struct rv__list {
@@ -44,6 +63,12 @@ struct rv {
     rv__guard *guard; /* of URLs that come with requests; made with the first use */
     rv_job *live; /* jobs whose END was not delivered yet */
     size_t live_count;
+    size_t stored_count;       /* live jobs whose tasks the queue keeps             */
+    rv_job *index[RV__INDEX];  /* live jobs with an id, by its hash                 */
+    rv__watch *fresh;          /* watches that must be told what happened so far    */
+    size_t errands;            /* operations on the desk that a call waits for      */
+    rv__desk *desk;            /* NULL: nothing is kept, or not opened yet          */
+    struct rv__claims *claims; /* durable.c                                         */
     bool closed;
     bool fetch_given;  /* a setting of the guard was set: URLs are judged here, whoever fetches */
     bool models_given; /* by `models`: the installed ones are not read */
@@ -74,7 +99,9 @@ struct rv {
     rv__list queue;        /* jobs that wait for a worker   */
     size_t waiting, running;
     rv__list ready; /* jobs with events to deliver   */
+    bool notices;   /* the desk or fresh watches have something to tell */
     bool stop;
+    atomic_bool closing; /* what ends from now on is not written down */
 };
 
 /* What happened to a job and was not told yet.  No allocation is needed to tell it, so nothing can
@@ -93,6 +120,18 @@ typedef struct rv__warning {
     char *message, *json; /* json: an error object of the wire */
 } rv__warning;
 
+/* How a stored task is written down when it ends. */
+typedef struct rv__ending {
+    rv__op op;
+    rv_job *job; /* ref; NULL: `id` names the task */
+    char *id;
+    rv__stored state;
+    char *error, *warnings;
+    int64_t expiry;
+    rv__post posts[RV__POSTS];
+    size_t post_count;
+} rv__ending;
+
 struct rv_job {
     rv__port port; /* first: a port is its job */
     atomic_uint refs;
@@ -107,11 +146,21 @@ struct rv_job {
     rv_state shown;
     rv_error shown_error;
     bool *shown_images;
-    bool is_live;
+    bool is_live, is_told; /* told: its first event went out */
     rv_job *live_prev, *live_next;
     size_t position; /* tasks before it when it was queued */
+    rv__watch *watches;
+    rv__cursor *cursors;
+    rv_job *index_next;
+    size_t step_index; /* the newest step that was told */
+    int step, steps;
 
     /* Fixed before the job can run. */
+    char *id;       /* in the queue; NULL: nobody may ask for it */
+    bool is_stored; /* its task is kept: items and end are written down */
+    int tries;      /* to write pictures to a full disk; the executor's thread */
+    char **given;   /* items that an earlier attempt made; [count] or NULL */
+    rv__ending ending;
     rv__delivery delivery;
     char *results_url;
     rv__store *store; /* borrowed from the context; for items only */
@@ -131,6 +180,14 @@ struct rv_job {
         broken; /* delivering a picture failed: error holds why, whatever the executor says later */
     rv_job *wait_prev, *wait_next, *ready_next;
 };
+
+/* Under which name a job can be found, and what is known of it.  All texts are taken (rv__free),
+ * also on failure. */
+typedef struct rv__identity {
+    char *id;       /* NULL: none */
+    bool is_stored; /* the queue keeps the task */
+    char **given;   /* items made before, [results], or NULL */
+} rv__identity;
 
 /* context.c */
 void rv__context_ref(rv *r);
@@ -163,10 +220,16 @@ void rv__workers_stop(rv *r);
 /* events.c.  Post functions need the lock. */
 void rv__event_post(rv_job *j);
 int rv__event_fd(rv *r);
+void rv__event_notice(rv *r); /* there is something to tell besides events; takes the lock */
+/* Tells the events of a live job to one more; w->event and w->user are set.  Dropping is safe at any
+ * time, also inside its callback. */
+void rv__watch_begin(rv__watch *w, rv_job *j);
+void rv__watch_end(rv__watch *w);
 
 /* job.c */
 rv_status rv__job_submit(rv *r, rv_task *t, const rv_sink *sink, const rv__delivery *delivery,
-                         rv_job **out, rv_error *err);
+                         const rv__identity *who, rv_job **out, rv_error *err);
+rv_job *rv__job_find(rv *r, const char *id); /* borrowed; the live job of this id, or NULL */
 void rv__job_run(rv_job *j);                                           /* worker thread */
 void rv__job_finish(rv_job *j, rv_status status, const rv_error *err); /* lock held */
 /* The pictures the job names are there (RV_OK), or cannot be had; any thread, lock not held. */
@@ -178,6 +241,8 @@ const char *rv__job_item(const rv_job *j,
 /* Adds the warnings of an ended job as error objects of the wire, joined by commas, the first one
  * with a comma before it when `comma` says so. */
 void rv__job_warnings_json(const rv_job *j, bool comma, rv__buf *out);
+/* The same for one that ends right now; lock held. */
+void rv__job_warnings_write(const rv_job *j, bool comma, rv__buf *out);
 void rv__list_add(rv__list *l, rv_job *j); /* by wait_* links */
 void rv__list_remove(rv__list *l, rv_job *j);
 

@@ -15,7 +15,7 @@ int rv__event_fd(rv *r)
 {
     pthread_mutex_lock(&r->lock);
     if (r->fd < 0) {
-        r->fd = eventfd(r->ready.first ? 1 : 0, EFD_CLOEXEC | EFD_NONBLOCK);
+        r->fd = eventfd(r->ready.first || r->notices ? 1 : 0, EFD_CLOEXEC | EFD_NONBLOCK);
     }
     int fd = r->fd;
     pthread_mutex_unlock(&r->lock);
@@ -61,6 +61,16 @@ void rv__event_post(rv_job *j)
     append(r, j);
     if (was_empty)
         wake(r);
+}
+
+void rv__event_notice(rv *r)
+{
+    pthread_mutex_lock(&r->lock);
+    if (!r->notices) {
+        r->notices = true;
+        wake(r);
+    }
+    pthread_mutex_unlock(&r->lock);
 }
 
 static bool has_news(const rv__news *n)
@@ -116,39 +126,151 @@ static rv_job *next(rv *r, rv_event *e)
         if (has_news(&j->news))
             append(r, j);
     }
-    if (!r->ready.first)
+    if (!r->ready.first && !r->notices)
         drain(r);
     pthread_mutex_unlock(&r->lock);
     return j;
 }
 
+static void show(rv_job *j, const rv_event *e)
+{
+    j->is_told = true;
+    if (e->kind == RV_EVENT_STARTED) {
+        j->shown = RV_RUNNING;
+    } else if (e->kind == RV_EVENT_STEP) {
+        j->step_index = e->index;
+        j->step = e->step;
+        j->steps = e->steps;
+    } else if (e->kind == RV_EVENT_IMAGE) {
+        j->shown_images[e->index] = true;
+    } else if (e->kind == RV_EVENT_END) {
+        j->shown = j->inner; /* final, no lock needed any more */
+    }
+}
+
+static void tell_watches(rv_job *j, const rv_event *e)
+{
+    rv__cursor at = {j->watches, j->cursors};
+    j->cursors = &at;
+    while (at.next) {
+        rv__watch *w = at.next;
+        at.next = w->next;
+        if (!w->is_fresh)
+            w->event(w->user, j, e);
+    }
+    j->cursors = at.outer;
+}
+
 /* Makes the event visible in the job, then tells it. */
 static void tell(rv *r, rv_job *j, const rv_event *e)
 {
-    if (e->kind == RV_EVENT_STARTED)
-        j->shown = RV_RUNNING;
-    else if (e->kind == RV_EVENT_IMAGE)
-        j->shown_images[e->index] = true;
-    else if (e->kind == RV_EVENT_END)
-        j->shown = j->inner; /* final, no lock needed any more */
+    show(j, e);
     rv_job_ref(j);
     if (e->kind == RV_EVENT_END)
         rv__job_forget(j);
-    if (j->sink.event) {
-        r->depth++;
+    r->depth++;
+    if (j->sink.event)
         j->sink.event(j->sink.user, j, e);
-        r->depth--;
-    }
+    tell_watches(j, e);
+    r->depth--;
     rv_image_unref(e->preview);
     rv_job_unref(j);
+}
+
+/* ---- watches ---- */
+
+void rv__watch_begin(rv__watch *w, rv_job *j)
+{
+    rv *r = j->r;
+    w->job = rv_job_ref(j);
+    w->next = j->watches;
+    j->watches = w;
+    w->is_fresh = true;
+    w->fresh_next = r->fresh;
+    r->fresh = w;
+    rv__event_notice(r);
+}
+
+void rv__watch_end(rv__watch *w)
+{
+    rv_job *j = w->job;
+    if (!j)
+        return;
+    for (rv__cursor *c = j->cursors; c; c = c->outer)
+        c->next = c->next == w ? w->next : c->next;
+    for (rv__watch **at = &j->watches; *at; at = &(*at)->next) {
+        if (*at == w) {
+            *at = w->next;
+            break;
+        }
+    }
+    for (rv__watch **at = &j->r->fresh; w->is_fresh && *at; at = &(*at)->fresh_next) {
+        if (*at == w) {
+            *at = w->fresh_next;
+            break;
+        }
+    }
+    w->job = NULL;
+    rv_job_unref(j);
+}
+
+/* What happened so far, up to now; the watch may end in any of its callbacks. */
+static void tell_past(rv__watch *w)
+{
+    rv_job *j = rv_job_ref(w->job);
+    rv__cursor self = {w, j->cursors}; /* self.next leaves w as soon as w ends */
+    rv_event e = {.kind = RV_EVENT_QUEUED, .position = j->position};
+    j->cursors = &self;
+    if (j->is_told)
+        w->event(w->user, j, &e);
+    e = (rv_event){.kind = RV_EVENT_STARTED};
+    if (self.next == w && j->shown >= RV_RUNNING)
+        w->event(w->user, j, &e);
+    for (size_t i = 0; self.next == w && i < j->count; i++) {
+        e = (rv_event){.kind = RV_EVENT_IMAGE, .index = i};
+        if (j->shown_images[i])
+            w->event(w->user, j, &e);
+    }
+    e = (rv_event){.kind = RV_EVENT_END};
+    if (self.next == w && j->shown >= RV_DONE)
+        w->event(w->user, j, &e);
+    j->cursors = self.outer;
+    rv_job_unref(j);
+}
+
+/* What the desk and fresh watches have to tell. */
+static void tell_notices(rv *r)
+{
+    pthread_mutex_lock(&r->lock);
+    bool any = r->notices;
+    r->notices = false;
+    pthread_mutex_unlock(&r->lock);
+    if (!any)
+        return;
+    r->depth++;
+    if (r->desk)
+        rv__desk_deliver(r->desk);
+    while (r->fresh) {
+        rv__watch *w = r->fresh;
+        r->fresh = w->fresh_next;
+        w->is_fresh = false;
+        tell_past(w);
+    }
+    r->depth--;
+}
+
+static int count_live(const rv *r)
+{
+    return (int)(r->live_count + r->errands);
 }
 
 int rv_dispatch(rv *r)
 {
     if (!rv__context_is_owner(r)) {
         rv__context_misuse(r, "rv_dispatch on another thread");
-        return (int)r->live_count;
+        return count_live(r);
     }
+    tell_notices(r);
     for (int i = 0; i < EVENTS_PER_DISPATCH; i++) {
         rv_event e;
         rv_job *j = next(r, &e);
@@ -156,7 +278,7 @@ int rv_dispatch(rv *r)
             break;
         tell(r, j, &e);
     }
-    return (int)r->live_count;
+    return count_live(r);
 }
 
 static struct timespec deadline_in(int ms)
@@ -177,13 +299,13 @@ static bool wait_for_news(rv *r, int ms, const struct timespec *deadline)
 {
     int rc = 0;
     pthread_mutex_lock(&r->lock);
-    while (!r->ready.first && rc != ETIMEDOUT) {
+    while (!r->ready.first && !r->notices && rc != ETIMEDOUT) {
         if (ms < 0)
             pthread_cond_wait(&r->posted, &r->lock);
         else
             rc = pthread_cond_timedwait(&r->posted, &r->lock, deadline);
     }
-    bool ready = r->ready.first != NULL;
+    bool ready = r->ready.first || r->notices;
     pthread_mutex_unlock(&r->lock);
     return ready;
 }

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "deliver.h"
+#include "durable.h"
 #include "inputs.h"
 
 enum { WARNING_MAX = 8192 };
@@ -56,8 +57,13 @@ static void job_free(rv_job *j)
         rv__free(j->warnings[i].message);
         rv__free(j->warnings[i].json);
     }
+    for (size_t i = 0; j->given && i < j->count; i++)
+        rv__free(j->given[i]);
+    rv__durable_ending_free(&j->ending);
     rv_image_unref(j->news.preview);
     rv__inputs_free(j->inputs);
+    rv__free(j->given);
+    rv__free(j->id);
     rv__free(j->images);
     rv__free(j->items);
     rv__free(j->order);
@@ -74,9 +80,40 @@ void rv_job_unref(rv_job *j)
         job_free(j);
 }
 
+/* ---- live jobs ---- */
+
+static rv_job **index_of(rv *r, const char *id)
+{
+    unsigned h = 2166136261u;
+    for (const char *p = id; *p; p++)
+        h = (h ^ (unsigned char)*p) * 16777619u;
+    return &r->index[h % RV__INDEX];
+}
+
+rv_job *rv__job_find(rv *r, const char *id)
+{
+    rv_job *j = *index_of(r, id);
+    while (j && strcmp(j->id, id) != 0)
+        j = j->index_next;
+    return j;
+}
+
+static void leave_index(rv *r, rv_job *j)
+{
+    for (rv_job **at = index_of(r, j->id); *at; at = &(*at)->index_next) {
+        if (*at == j) {
+            *at = j->index_next;
+            return;
+        }
+    }
+}
+
 void rv__job_forget(rv_job *j)
 {
     rv *r = j->r;
+    if (j->id)
+        leave_index(r, j);
+    r->stored_count -= j->is_stored;
     if (j->live_prev)
         j->live_prev->live_next = j->live_next;
     else
@@ -96,6 +133,12 @@ static void remember(rv *r, rv_job *j)
     r->live = j;
     j->is_live = true;
     r->live_count++;
+    r->stored_count += j->is_stored;
+    if (j->id) {
+        rv_job **at = index_of(r, j->id);
+        j->index_next = *at;
+        *at = j;
+    }
 }
 
 /* ---- the running side ---- */
@@ -119,6 +162,7 @@ void rv__job_finish(rv_job *j, rv_status status, const rv_error *err)
         j->error.status = status;
     }
     j->news.end = true;
+    rv__durable_end(j);
     rv__event_post(j);
 }
 
@@ -167,6 +211,11 @@ static void break_job(rv_job *j, const rv_error *err)
 static void port_item(rv__port *port, size_t index, rv_image *image, char *item)
 {
     rv_job *j = (rv_job *)port;
+    if (j->is_stored && image && index < j->count && !rv__durable_item(j, index, &item)) {
+        rv_image_unref(image);
+        rv__free(item);
+        return;
+    }
     char *recipe = image && !item ? rv__recipe_of(j->task, index) : NULL;
     if (recipe)
         rv__image_set_recipe(image, recipe); /* a saved file without it is still a picture */
@@ -191,7 +240,12 @@ static void port_image(rv__port *port, size_t index, rv_image *image)
     rv_job *j = (rv_job *)port;
     char *item = NULL;
     rv_error err;
-    if (rv__deliver(j->task, index, image, &j->delivery, j->store, &item, &err) != RV_OK) {
+    bool is_given = j->given && index < j->count && j->given[index];
+    rv_status s = is_given ? RV_OK
+                           : rv__deliver(j->task, index, image, &j->delivery, j->store, &item, &err);
+    while (s != RV_OK && rv__durable_try_again(j, &err))
+        s = rv__deliver(j->task, index, image, &j->delivery, j->store, &item, &err);
+    if (s != RV_OK) {
         rv_image_unref(image);
         break_job(j, &err);
         return;
@@ -277,12 +331,27 @@ void rv__job_run(rv_job *j)
 
 /* ---- the owner's side ---- */
 
-static rv_job *job_new(rv *r, rv_task *t, const rv_sink *sink, const rv__delivery *delivery)
+static void identity_free(rv__identity *who, size_t count)
+{
+    for (size_t i = 0; who->given && i < count; i++)
+        rv__free(who->given[i]);
+    rv__free(who->given);
+    rv__free(who->id);
+}
+
+/* Takes what `who` holds, also on failure. */
+static rv_job *job_new(rv *r, rv_task *t, const rv_sink *sink, const rv__delivery *delivery,
+                       rv__identity *who)
 {
     size_t n = rv__task_results(t);
     rv_job *j = rv__calloc(1, sizeof *j);
-    if (!j)
+    if (!j) {
+        identity_free(who, n);
         return NULL;
+    }
+    j->id = who->id;
+    j->is_stored = who->is_stored;
+    j->given = who->given;
     atomic_init(&j->refs, 2); /* the caller's and the library's */
     atomic_init(&j->cancel, false);
     rv__context_ref(r);
@@ -355,27 +424,37 @@ static void launch(rv *r, rv_job *j)
         port_end(&j->port, s, &err);
 }
 
-rv_status rv__job_submit(rv *r, rv_task *t, const rv_sink *sink, const rv__delivery *delivery,
-                         rv_job **out, rv_error *err)
+static rv_status check_submit(rv *r, const rv_task *t, const rv__delivery *delivery, bool is_stored,
+                              rv_error *err)
 {
-    *out = NULL;
     if (!t || r->closed || !rv__context_is_owner(r) || (r->pid && r->pid != getpid())) {
         rv__context_misuse(r, "rv_submit without a task, on another thread, or after fork");
         return rv__fail(err, RV_MISUSE, "submit without a task, on another thread, or after fork");
     }
     if (strcmp(rv__task_type(t), "imageInference") != 0)
         return rv__fail(err, RV_UNSUPPORTED, "only imageInference tasks can be submitted");
-    if (r->live_count >= (size_t)r->setup.queue)
-        return rv__fail(err, RV_BUSY, "the queue is full: %zu tasks wait or run", r->live_count);
+    size_t others = r->live_count - r->stored_count; /* stored tasks have been accepted before */
+    if (!is_stored && others >= (size_t)r->setup.queue)
+        return rv__fail(err, RV_BUSY, "the queue is full: %zu tasks wait or run", others);
     rv_status s = rv__inputs_check(r, t, delivery, err);
     if (s != RV_OK)
         return s;
     r->pid = getpid();
     r->owner = pthread_self();
-    s = rv__workers_start(r, err);
-    if (s != RV_OK)
+    return rv__workers_start(r, err);
+}
+
+rv_status rv__job_submit(rv *r, rv_task *t, const rv_sink *sink, const rv__delivery *delivery,
+                         const rv__identity *who, rv_job **out, rv_error *err)
+{
+    *out = NULL;
+    rv__identity identity = who ? *who : (rv__identity){0};
+    rv_status s = check_submit(r, t, delivery, identity.is_stored, err);
+    if (s != RV_OK) {
+        identity_free(&identity, t ? rv__task_results(t) : 0);
         return s;
-    rv_job *j = job_new(r, t, sink, delivery);
+    }
+    rv_job *j = job_new(r, t, sink, delivery, &identity);
     if (!j)
         return rv__fail(err, RV_MEMORY, "out of memory");
     remember(r, j);
@@ -386,7 +465,7 @@ rv_status rv__job_submit(rv *r, rv_task *t, const rv_sink *sink, const rv__deliv
 
 rv_status rv_submit(rv *r, rv_task *t, const rv_sink *sink, rv_job **out)
 {
-    return rv__job_submit(r, t, sink, NULL, out, NULL);
+    return rv__job_submit(r, t, sink, NULL, NULL, out, NULL);
 }
 
 void rv_job_cancel(rv_job *j)
@@ -437,11 +516,17 @@ const char *rv_job_warning(const rv_job *j, size_t i)
     return j->shown >= RV_DONE && i < j->warning_count ? j->warnings[i].message : NULL;
 }
 
-void rv__job_warnings_json(const rv_job *j, bool comma, rv__buf *out)
+void rv__job_warnings_write(const rv_job *j, bool comma, rv__buf *out)
 {
-    for (size_t i = 0; j->shown >= RV_DONE && i < j->warning_count; i++) {
+    for (size_t i = 0; i < j->warning_count; i++) {
         if (comma || i)
             rv__buf_adds(out, ",");
         rv__buf_adds(out, j->warnings[i].json);
     }
+}
+
+void rv__job_warnings_json(const rv_job *j, bool comma, rv__buf *out)
+{
+    if (j->shown >= RV_DONE)
+        rv__job_warnings_write(j, comma, out);
 }

@@ -34,6 +34,16 @@ static char *issues_message(const rv_call *c, size_t i, size_t *len)
     return rv__buf_take(&b, len);
 }
 
+static char *errors_message(const char *errors, size_t *len)
+{
+    rv__buf b;
+    rv__buf_init(&b, SIZE_MAX / 4);
+    rv__buf_adds(&b, "{\"errors\":[");
+    rv__buf_adds(&b, errors);
+    rv__buf_adds(&b, "]}");
+    return rv__buf_take(&b, len);
+}
+
 static char *error_message(const rv_task *t, const rv_error *err, size_t *len)
 {
     rv__buf b;
@@ -70,7 +80,7 @@ static char *data_message(const rv_call *c, size_t i, const char *items, bool is
     return rv__buf_take(&b, len);
 }
 
-/* The next picture that was told and not handed out.  Its text is not needed afterwards. */
+/* The next picture that was told and not handed out. */
 static char *picture_message(rv_call *c, size_t i, bool has_ended, size_t *len)
 {
     rv__slot *slot = &c->slots[i];
@@ -80,8 +90,10 @@ static char *picture_message(rv_call *c, size_t i, bool has_ended, size_t *len)
     char *text = data_message(c, i, j->items[k] ? j->items[k] : "", is_last, len);
     if (!text)
         return NULL;
-    rv__free(j->items[k]);
-    j->items[k] = NULL;
+    if (!j->id) { /* nobody else can ask for it */
+        rv__free(j->items[k]);
+        j->items[k] = NULL;
+    }
     slot->sent++;
     slot->is_told = is_last;
     return text;
@@ -107,13 +119,14 @@ static char *slot_message(rv_call *c, size_t i, size_t *len)
 {
     rv__slot *slot = &c->slots[i];
     const rv_task *t = rv_batch_task(c->batch, i);
-    if (slot->is_told)
+    if (slot->is_told || slot->is_waiting)
         return NULL;
     if (slot->job)
         return job_message(c, i, len);
-    char *text = !t           ? issues_message(c, i, len)
-                 : slot->item ? data_message(c, i, slot->item, true, len)
-                              : error_message(t, &slot->error, len);
+    char *text = !t                    ? issues_message(c, i, len)
+                 : slot->has_no_result ? errors_message(slot->errors, len)
+                 : slot->item          ? data_message(c, i, slot->item, true, len)
+                                       : error_message(t, &slot->error, len);
     slot->is_told = text != NULL;
     return text;
 }

@@ -72,8 +72,7 @@ void rv__reply_error_json(rv__buf *b, const rv_task *t, const rv_error *err)
     rv__buf_adds(b, "}");
 }
 
-/* A task that was refused or failed.  An error that came from another server keeps that server's
- * HTTP status. */
+/* An error that came from another server keeps that server's HTTP status. */
 static void add_failure(errors *e, const rv_task *t, const rv_error *err)
 {
     bool is_foreign = err->http_status >= 400 && err->http_status <= 599;
@@ -89,6 +88,11 @@ static void add_task_failure(errors *e, const rv_call *c, size_t i)
     const rv__slot *slot = &c->slots[i];
     if (!t)
         return;
+    if (slot->errors) {
+        begin_error(e, 500, -1);
+        rv__buf_adds(&e->text, slot->errors);
+        end_error(e);
+    }
     if (slot->job && rv_job_error(slot->job))
         add_failure(e, t, rv_job_error(slot->job));
     else if (slot->error.status != RV_OK)

@@ -11,8 +11,10 @@ typedef struct rv__setup {
     char *results_dir; /* NULL: URLs are unsupported  */
     char *results_url; /* NULL: file://               */
     char *serve;       /* NULL: every model           */
+    char *store;       /* NULL: nothing is kept       */
     int64_t executor;  /* RV__AUTO or RV__STUB        */
     int64_t stub_ms, threads, queue, results_ttl, max_steps, max_tasks, preview_steps;
+    int64_t backlog, attempts;
     int64_t strict_uuid, strict;
     char *fetch_allow, *fetch_deny, *fetch_ports; /* see remote/guard.h            */
     int64_t fetch;                                /* rv__guard_mode                */

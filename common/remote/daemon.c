@@ -171,6 +171,13 @@ static void on_reply(errand *e, const rv__value *v)
     int http = (int)rv__json_get_int(v, "status", 500);
     e->has_reply = true;
     const rv__value *body = rv__json_get(v, "body");
+    int64_t index = 0;
+    bool go_on = true; /* the first answer to a task that is known already comes without events */
+    for (const rv__value *i = rv__json_first(rv__json_get(body, "data"));
+         i && go_on && http == 200 && (index || !e->received); i = rv__json_next(i))
+        go_on = on_item(e, i, index++);
+    if (!go_on)
+        return;
     if (http != 200 || rv__json_get(body, "errors"))
         read_error(e, http == 200 ? 500 : http, body);
     e->error.retry_after_ms = rv__json_get_int(v, "retryAfter", -1);

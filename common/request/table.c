@@ -576,3 +576,12 @@ const rv__field rv__ping_table[] = {
      .label = "Ping", .help = "Always true."},
     {0},
 };
+
+const rv__field rv__response_table[] = {
+    {.name = "taskType", .type = RV__TEXT, .families = RV__EVERY, .required = true,
+     .group = "Task", .label = "Task type", .help = "getResponse"},
+    {.name = "taskUUID", .type = RV__TEXT, .families = RV__EVERY, .format = RV__UUID,
+     .required = true, .group = "Task", .label = "Task UUID",
+     .help = "The taskUUID of the task that is asked about."},
+    {0},
+};

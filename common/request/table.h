@@ -69,9 +69,10 @@ struct rv__field {
 /* All rows of all families.  A name may have one row per family. */
 extern const rv__field rv__table[];
 
-/* The rows of the two task types that make no pictures. */
+/* The rows of the task types that make no pictures. */
 extern const rv__field rv__authentication_table[];
 extern const rv__field rv__ping_table[];
+extern const rv__field rv__response_table[];
 
 extern const rv__word rv__scheduler_words[];
 extern const rv__word rv__style_preset_words[];

@@ -31,6 +31,7 @@ struct rv_task {
     rv__value *value;
     size_t results;
     uint64_t seed, seed_min, seed_max;
+    bool seed_drawn;
 };
 
 struct rv_batch {
@@ -74,8 +75,8 @@ static void normalise(rv_task *t, const rv__node *n)
     rv__pool *pool = &t->batch->pool;
     rv__buf b;
     rv__buf_init(&b, SIZE_MAX / 2);
-    rv__normal_write(&b, n, t->model ? t->model->id : NULL,
-                     rv__node_given(n, "seed") ? 0 : draw_seed());
+    t->seed_drawn = !rv__node_given(n, "seed");
+    rv__normal_write(&b, n, t->model ? t->model->id : NULL, t->seed_drawn ? draw_seed() : 0);
     t->json = rv__buf_take(&b, &t->json_len);
     t->value = t->json ? rv__json_parse(t->json, t->json_len, NULL) : NULL;
     if (!t->value) {
@@ -158,33 +159,60 @@ static void check_simple(const builder *w, rv_task *t, const rv__value *v, const
         normalise(t, &n);
 }
 
+/* Task types beside imageInference. */
+static const struct {
+    const char *type;
+    const rv__field *fields;
+} simple_types[] = {
+    {"getResponse", rv__response_table},
+    {"authentication", rv__authentication_table},
+    {"ping", rv__ping_table},
+};
+
+enum { SIMPLE_TYPES = sizeof simple_types / sizeof *simple_types };
+
+static bool is_near(const char *type, const char *served)
+{
+    return strcasecmp(type, served) == 0 || rv__text_distance(type, served, 3) <= 3;
+}
+
+static void refuse_type(const builder *w, const rv_task *t, const rv__place *place)
+{
+    const char *near = is_near(t->type, "imageInference") ? "imageInference" : NULL;
+    rv__buf list;
+    rv__buf_init(&list, 1024);
+    rv__buf_adds(&list, "imageInference");
+    for (size_t i = 0; i < SIMPLE_TYPES; i++) {
+        const char *type = simple_types[i].type;
+        rv__buf_addf(&list, "%s%s", i + 1 < SIMPLE_TYPES ? ", " : " or ", type);
+        near = !near && is_near(t->type, type) ? type : near;
+    }
+    rv__place at = {.up = place, .name = "taskType"};
+    rv__problem p = {.code = "unsupportedTaskType", .rule = "unsupported"};
+    p.nearest = near ? rv__pool_format(pool_of(w), "\"%s\"", near) : NULL;
+    if (list.failed)
+        pool_of(w)->failed = true;
+    else
+        rv__issues_at(&w->b->issues, &at, p, "taskType must be %s%s%s%s", list.data,
+                      near ? " (did you mean " : "", near ? near : "", near ? "?)" : "");
+    rv__buf_free(&list);
+}
+
 /* What the task is; issues for what is not served. */
 static void check_type(const builder *w, rv_task *t, const rv__value *v, const rv__place *place,
                        bool good)
 {
-    static const char *const served[] = {"imageInference", "authentication", "ping"};
-    if (strcmp(t->type, served[0]) == 0) {
+    if (strcmp(t->type, "imageInference") == 0) {
         check_image(w, t, v, place, good);
-    } else if (strcmp(t->type, served[1]) == 0) {
-        check_simple(w, t, v, rv__authentication_table, place);
-    } else if (strcmp(t->type, served[2]) == 0) {
-        check_simple(w, t, v, rv__ping_table, place);
-    } else {
-        const char *near = NULL;
-        for (size_t i = 0; i < 3 && !near; i++)
-            near =
-                strcasecmp(t->type, served[i]) == 0 || rv__text_distance(t->type, served[i], 3) <= 3
-                    ? served[i]
-                    : NULL;
-        rv__place at = {.up = place, .name = "taskType"};
-        rv__problem p = {.code = "unsupportedTaskType", .rule = "unsupported"};
-        p.nearest = near ? rv__pool_format(pool_of(w), "\"%s\"", near) : NULL;
-        rv__issues_at(
-            &w->b->issues, &at, p,
-            near ? "taskType must be imageInference, authentication or ping (did you mean %s?)"
-                 : "taskType must be imageInference, authentication or ping",
-            near);
+        return;
     }
+    for (size_t i = 0; i < SIMPLE_TYPES; i++) {
+        if (strcmp(t->type, simple_types[i].type) == 0) {
+            check_simple(w, t, v, simple_types[i].fields, place);
+            return;
+        }
+    }
+    refuse_type(w, t, place);
 }
 
 /* The task's UUID, when an earlier task of the batch has it already. */
@@ -468,6 +496,11 @@ void rv__task_cache_steps(const rv_task *t, int64_t *start, int64_t *end)
     int64_t to = rv__percent_step(steps, rv__json_get_int(a, "cacheEndStepPercentage", 100));
     *start = rv__json_get_int(a, "cacheStartStep", from);
     *end = rv__json_get_int(a, "cacheEndStep", to);
+}
+
+bool rv__task_seed_drawn(const rv_task *t)
+{
+    return t->seed_drawn;
 }
 
 uint64_t rv__task_seed(const rv_task *t, size_t i)

@@ -1,6 +1,6 @@
 /* Checked tasks as the rest of the library sees them.  A task is normalised once (canonical names, defaults filled
- * in, seed chosen) and never changes; executors read it by name.  Task types: imageInference, authentication
- * (apiKey, connectionSessionUUID) and ping. */
+ * in, seed chosen) and never changes; executors read it by name.  Task types: imageInference, getResponse,
+ * authentication (apiKey, connectionSessionUUID) and ping. */
 #ifndef RV_TASK_H
 #define RV_TASK_H
 
@@ -51,6 +51,9 @@ const char *rv__task_prompt(const rv_task *t);
 
 /* The steps that may use a cache, [*start, *end), from whichever form the request used. */
 void rv__task_cache_steps(const rv_task *t, int64_t *start, int64_t *end);
+
+/* True when the request named no seed and one was drawn. */
+bool rv__task_seed_drawn(const rv_task *t);
 
 /* Seed of picture i: seed + i, wrapping inside the allowed range. */
 uint64_t rv__task_seed(const rv_task *t, size_t i);

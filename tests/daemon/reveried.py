@@ -63,12 +63,13 @@ class Daemon:
         self.log_path = os.path.join(folder, "log")
         self.options = options
         self.executor = executor
+        self.cards = CARDS
         self.process = None
 
     def start(self, wait=True):
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen([REVERIED, "--socket", self.socket, "--state", self.state,
-                                             "--models", CARDS, "--executor", self.executor, *self.options],
+                                             "--models", self.cards, "--executor", self.executor, *self.options],
                                             stderr=log)
         if wait:
             wait_until(self.answers, what="the daemon")

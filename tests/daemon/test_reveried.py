@@ -119,10 +119,10 @@ class Streams(DaemonTest):
         self.daemon.stop()
         self.daemon.options = ("--preview-steps", "2")
         self.daemon.start()
-        for query, wanted in (("?stream=1", False), ("?stream=1&preview=1", True)):
+        for i, (query, wanted) in enumerate((("?stream=1", False), ("?stream=1&preview=1", True))):
             c = self.daemon.connect()
             self.addCleanup(c.close)
-            c.request("POST", "/generate" + query, json.dumps([task(1)]))
+            c.request("POST", "/generate" + query, json.dumps([task(i)]))
             previews = [data["preview"] for name, data in events(c.getresponse()) if "preview" in data]
             self.assertEqual(bool(previews), wanted)
             for text in previews:
@@ -314,7 +314,7 @@ class Ending(DaemonTest):
 
     def test_second_signal_ends_at_once(self):
         self.daemon.start()
-        sockets = [self.daemon.begin(task(1, "stub:hang"), stream=stream) for stream in (False, True)]
+        sockets = [self.daemon.begin(task(i, "stub:hang"), stream=i > 0) for i in range(2)]
         wait_until(lambda: self.daemon.live() == 2)
         self.daemon.process.send_signal(signal.SIGTERM)
         wait_until(lambda: "stopping" in self.daemon.log())

@@ -1,0 +1,396 @@
+/* See durable.h. */
+#include "durable.h"
+
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "job/call.h"
+#include "job/outbox.h"
+
+enum {
+    ERRANDS_AT_ONCE = 16, /* stored tasks that run at once where others compute them */
+    TRIES = 60,           /* seconds a picture waits for room on the disk            */
+    TEXT_MAX = 1 << 20
+};
+
+/* Takes waiting tasks from the queue, one after the other. */
+typedef struct claim {
+    rv__op op;
+    rv *r;
+    rv__record record;
+} claim;
+
+/* Forgets what expired and counts what waits. */
+typedef struct sweep {
+    rv__op op;
+    rv *r;
+    size_t removed;
+    int64_t waiting, running;
+} sweep;
+
+struct rv__claims {
+    claim claim;
+    sweep sweep;
+    bool is_claiming, is_sweeping; /* the op is at the desk */
+    atomic_bool paused;
+    int64_t waiting;
+};
+
+/* ---- how a task ended ---- */
+
+void rv__durable_ending_free(rv__ending *e)
+{
+    rv__free(e->error);
+    rv__free(e->warnings);
+    for (size_t i = 0; i < e->post_count; i++)
+        rv__post_free(&e->posts[i]);
+    *e = (rv__ending){0};
+}
+
+static rv_status ending_work(rv__op *op, rv__queue *q, rv_error *err)
+{
+    rv__ending *e = (rv__ending *)op;
+    return q->kind->finish(q, e->job ? e->job->id : e->id, e->state, e->error, e->warnings,
+                           e->expiry, e->posts, e->post_count, err);
+}
+
+static void claim_more(rv *r);
+
+static void job_ending_done(rv__op *op, rv_status status, const rv_error *err)
+{
+    rv_job *j = ((rv__ending *)op)->job;
+    claim_more(j->r);
+    rv_job_unref(j);
+}
+
+static char *failure_text(const rv_task *t, const rv_error *err)
+{
+    rv__buf b;
+    rv__buf_init(&b, TEXT_MAX);
+    rv__reply_error_json(&b, t, err);
+    return rv__buf_take(&b, NULL);
+}
+
+int64_t rv__durable_expiry(const rv *r, const rv_task *t)
+{
+    const rv__value *v = rv__task_value(t);
+    bool is_url = strcmp(rv__json_get_string(v, "outputType", "URL"), "URL") == 0;
+    int64_t ttl = r->setup.results_ttl;
+    if (is_url)
+        ttl = rv__json_get_int(v, "ttl", ttl);
+    return ttl > 0 ? time(NULL) + ttl : 0;
+}
+
+void rv__durable_end(rv_job *j)
+{
+    rv *r = j->r;
+    if (!j->is_stored || atomic_load(&r->closing))
+        return;
+    rv__ending *e = &j->ending;
+    e->op.work = ending_work;
+    e->op.done = job_ending_done;
+    atomic_store(&e->op.insists, true);
+    e->job = rv_job_ref(j);
+    e->state = j->inner == RV_DONE     ? RV__DONE
+               : j->inner == RV_FAILED ? RV__FAILED
+                                       : RV__STOPPED;
+    e->expiry = rv__durable_expiry(r, j->task);
+    bool ok = true;
+    if (j->inner != RV_DONE) {
+        e->error = failure_text(j->task, &j->error);
+        if (e->error)
+            e->post_count = rv__outbox_of(j->task, j->id, -1, e->error, e->posts, &ok);
+    }
+    if (j->warning_count) {
+        rv__buf b;
+        rv__buf_init(&b, TEXT_MAX);
+        rv__job_warnings_write(j, false, &b);
+        e->warnings = rv__buf_take(&b, NULL);
+    }
+    rv__desk_post(r->desk, &e->op);
+}
+
+/* ---- items ---- */
+
+typedef struct keeping {
+    rv__op op;
+    rv_job *job;
+    size_t index;
+    const char *item;
+    rv__post posts[RV__POSTS];
+    size_t post_count;
+} keeping;
+
+static rv_status keeping_work(rv__op *op, rv__queue *q, rv_error *err)
+{
+    keeping *k = (keeping *)op;
+    return q->kind->item(q, k->job->id, k->index, k->item, k->posts, k->post_count, err);
+}
+
+static bool is_over(void *job)
+{
+    rv_job *j = job;
+    return atomic_load(&j->cancel) || atomic_load(&j->r->closing);
+}
+
+bool rv__durable_item(rv_job *j, size_t index, char **item)
+{
+    bool ok = true;
+    if (j->given && j->given[index]) {
+        rv__free(*item);
+        *item = rv__queue_text(j->given[index], &ok);
+        return ok;
+    }
+    if (!*item)
+        return false;
+    keeping k = {.op.work = keeping_work, .job = j, .index = index, .item = *item};
+    atomic_store(&k.op.insists, true);
+    k.post_count = rv__outbox_of(j->task, j->id, (int64_t)index, *item, k.posts, &ok);
+    rv_status s = ok ? rv__desk_wait(j->r->desk, &k.op, is_over, j, NULL) : RV_MEMORY;
+    for (size_t i = 0; i < k.post_count; i++)
+        rv__post_free(&k.posts[i]);
+    return s == RV_OK;
+}
+
+bool rv__durable_try_again(rv_job *j, const rv_error *err)
+{
+    if (!j->is_stored || err->status != RV_IO || is_over(j) || j->tries++ >= TRIES)
+        return false;
+    for (int i = 0; i < 20 && !is_over(j); i++)
+        nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
+    return true;
+}
+
+/* ---- claims ---- */
+
+/* An end of a task that does not run as a job. */
+static void conclude(rv *r, const rv__record *record, rv__stored state, char *error,
+                     int64_t expiry);
+
+static void concluded(rv__op *op, rv_status status, const rv_error *err)
+{
+    rv__ending *e = (rv__ending *)op;
+    rv__free(e->id);
+    rv__durable_ending_free(e);
+    rv__free(e);
+}
+
+static void conclude(rv *r, const rv__record *record, rv__stored state, char *error,
+                     int64_t expiry)
+{
+    rv__ending *e = rv__calloc(1, sizeof *e);
+    char *id = e ? rv__strdup(record->id) : NULL;
+    if (!id) { /* it is claimed again by the next process */
+        rv__free(e);
+        rv__free(error);
+        return;
+    }
+    e->op.work = ending_work;
+    e->op.done = concluded;
+    atomic_store(&e->op.insists, true);
+    e->id = id;
+    e->state = state;
+    e->error = error;
+    e->expiry = expiry;
+    rv__desk_post(r->desk, &e->op);
+}
+
+static bool is_complete(const rv__record *record)
+{
+    size_t made = 0;
+    for (size_t i = 0; i < record->count; i++)
+        made += record->items[i] != NULL;
+    return made == record->count;
+}
+
+/* The error object of a stored task that is no task any more (its model is gone). */
+static char *issue_text(const rv_batch *b)
+{
+    const rv_issue *issue = NULL;
+    rv_batch_issues(b, &issue);
+    while (issue && issue->message && issue->warning)
+        issue++;
+    rv__buf text;
+    rv__buf_init(&text, TEXT_MAX);
+    if (issue && issue->message)
+        rv__issue_error_json(&text, b, issue);
+    return text.len ? rv__buf_take(&text, NULL) : NULL;
+}
+
+static rv_status start(rv *r, rv__record *record, rv_task *t, rv_error *err)
+{
+    if (record->attempts > r->setup.attempts)
+        return rv__fail_code(err, RV_SERVER, "taskFailed", NULL,
+                             "the task was begun %d times and never ended", record->attempts - 1);
+    rv_status s = rv__context_store(r, err);
+    if (s != RV_OK)
+        return s;
+    rv__delivery how = {
+        .items = true,
+        .results_url = record->results_url ? record->results_url : r->setup.results_url,
+        .ttl = r->setup.results_ttl};
+    rv__identity who = {record->id, true, record->items};
+    record->id = NULL;
+    record->items = NULL;
+    rv_job *j;
+    s = rv__job_submit(r, t, NULL, &how, &who, &j, err);
+    if (s == RV_OK)
+        rv_job_unref(j);
+    return s;
+}
+
+static void run(rv *r, rv__record *record)
+{
+    if (is_complete(record)) { /* only its end was not written down */
+        conclude(r, record, RV__DONE, NULL,
+                 r->setup.results_ttl ? time(NULL) + r->setup.results_ttl : 0);
+        return;
+    }
+    rv__check_settings settings = {
+        .models = r->models, .max_steps = r->setup.max_steps, .lenient = true};
+    rv_batch *b = rv__context_models(r, NULL) == RV_OK
+                      ? rv__batch_parse(&settings, record->task, strlen(record->task))
+                      : NULL;
+    rv_task *t = b ? rv_batch_task(b, 0) : NULL;
+    rv__record name = {.id = rv__strdup(record->id)};
+    rv_error err;
+    if (t && name.id && start(r, record, t, &err) != RV_OK)
+        conclude(r, &name, RV__FAILED, failure_text(t, &err), rv__durable_expiry(r, t));
+    else if (b && !t && name.id)
+        conclude(r, &name, RV__FAILED, issue_text(b),
+                 r->setup.results_ttl ? time(NULL) + r->setup.results_ttl : 0);
+    rv__free(name.id);
+    rv_batch_unref(b);
+}
+
+static rv_status claim_work(rv__op *op, rv__queue *q, rv_error *err)
+{
+    claim *c = (claim *)op;
+    rv__record_free(&c->record);
+    if (atomic_load(&c->r->claims->paused))
+        return RV_TIMEOUT;
+    rv_status s = q->kind->claim(q, &c->record, err);
+    return s == RV_OK && !c->record.id ? RV_TIMEOUT : s;
+}
+
+static void claim_done(rv__op *op, rv_status status, const rv_error *err)
+{
+    claim *c = (claim *)op;
+    rv *r = c->r;
+    r->claims->is_claiming = false;
+    if (status == RV_OK && !atomic_load(&r->closing))
+        run(r, &c->record);
+    rv__record_free(&c->record);
+    if (status == RV_OK)
+        claim_more(r);
+}
+
+static size_t capacity(const rv *r)
+{
+    if (!r->executor->run)
+        return ERRANDS_AT_ONCE;
+    return r->executor->workers > 1 ? (size_t)r->executor->workers : 1;
+}
+
+static void claim_more(rv *r)
+{
+    struct rv__claims *c = r->claims;
+    if (c->is_claiming || atomic_load(&r->closing) || r->stored_count >= capacity(r))
+        return;
+    c->is_claiming = true;
+    rv__desk_post(r->desk, &c->claim.op);
+}
+
+/* ---- the clock ---- */
+
+static rv_status sweep_work(rv__op *op, rv__queue *q, rv_error *err)
+{
+    sweep *s = (sweep *)op;
+    rv_status status = q->kind->sweep(q, time(NULL), &s->removed, err);
+    return status == RV_OK ? q->kind->counts(q, &s->waiting, &s->running, err) : status;
+}
+
+static void sweep_done(rv__op *op, rv_status status, const rv_error *err)
+{
+    sweep *s = (sweep *)op;
+    s->r->claims->is_sweeping = false;
+    s->r->claims->waiting = status == RV_OK ? s->waiting : -1;
+    if (status == RV_OK && s->removed)
+        rv__context_log(s->r, RV_LOG_INFO, "queue: results of %zu tasks expired", s->removed);
+}
+
+void rv__durable_sweep(rv *r)
+{
+    if (!r->desk || r->claims->is_sweeping)
+        return;
+    r->claims->is_sweeping = true;
+    rv__desk_post(r->desk, &r->claims->sweep.op);
+}
+
+int64_t rv__durable_waiting(const rv *r)
+{
+    return r->claims ? r->claims->waiting : -1;
+}
+
+/* ---- open and close ---- */
+
+static void on_ready(void *user)
+{
+    rv__event_notice(user);
+}
+
+static rv_status open_desk(rv *r, rv_error *err)
+{
+    rv__desk_hooks hooks = {on_ready, rv__context_log_hook, r};
+    struct rv__claims *c = rv__calloc(1, sizeof *c);
+    if (!c)
+        return rv__fail(err, RV_MEMORY, "out of memory");
+    c->waiting = -1;
+    c->claim = (claim){.op.work = claim_work, .op.done = claim_done, .r = r};
+    atomic_store(&c->claim.op.insists, true);
+    c->sweep = (sweep){.op.work = sweep_work, .op.done = sweep_done, .r = r};
+    r->claims = c;
+    rv_status s = rv__desk_open(r->setup.store, &hooks, &r->desk, err);
+    if (s != RV_OK) {
+        r->claims = NULL;
+        rv__free(c);
+    }
+    return s;
+}
+
+rv_status rv__durable_open(rv *r, rv_error *err)
+{
+    if (r->desk || !r->setup.store)
+        return RV_OK;
+    if (r->setup.daemon)
+        return rv__fail_code(err, RV_VALIDATION, "invalidSetting", "store",
+                             "the settings store and daemon exclude each other: the daemon keeps "
+                             "the tasks that it runs");
+    r->pid = getpid();
+    r->owner = pthread_self();
+    rv_status s = rv__workers_start(r, err);
+    if (s == RV_OK)
+        s = open_desk(r, err);
+    if (s == RV_OK)
+        claim_more(r);
+    return s;
+}
+
+void rv__durable_pause(rv *r)
+{
+    if (r->claims)
+        atomic_store(&r->claims->paused, true);
+}
+
+void rv__durable_close(rv *r)
+{
+    if (!r->desk)
+        return;
+    rv__desk_close(r->desk);
+    rv__desk_deliver(r->desk);
+    rv__desk_free(r->desk);
+    r->desk = NULL;
+    rv__free(r->claims);
+    r->claims = NULL;
+}

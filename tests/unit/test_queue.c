@@ -1,0 +1,434 @@
+/* The durable queue by its interface: what is stored comes back, also after the process is gone. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "job/queue.h"
+
+typedef struct place {
+    char folder[64], path[96];
+    rv__queue *q;
+} place;
+
+static void reopen(place *p)
+{
+    rv_error err;
+    rv__queue_close(p->q);
+    if (rv__queue_open(p->path, &p->q, &err) != RV_OK)
+        fail_msg("%s", err.message);
+}
+
+static int setup(void **state)
+{
+    place *p = calloc(1, sizeof *p);
+    snprintf(p->folder, sizeof p->folder, "/tmp/rv-queue-XXXXXX");
+    assert_non_null(mkdtemp(p->folder));
+    snprintf(p->path, sizeof p->path, "%s/queue.db", p->folder);
+    *state = p;
+    reopen(p);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    place *p = *state;
+    char command[160];
+    rv__queue_close(p->q);
+    snprintf(command, sizeof command, "rm -rf %s", p->folder);
+    assert_int_equal(system(command), 0);
+    free(p);
+    return 0;
+}
+
+#define DO(call)                                                                                   \
+    do {                                                                                           \
+        rv_error do_err;                                                                           \
+        rv_error *err = &do_err;                                                                   \
+        assert_int_equal(q->kind->begin(q, true, err), RV_OK);                                     \
+        if ((call) != RV_OK)                                                                       \
+            fail_msg("%s: %s", #call, do_err.message);                                             \
+        assert_int_equal(q->kind->commit(q, err), RV_OK);                                          \
+    } while (0)
+
+static rv__record record_of(const char *id, const char *task, size_t count)
+{
+    return (rv__record){.id = (char *)id, .task = (char *)task, .count = count, .created = 1000};
+}
+
+static rv__verdict offer(rv__queue *q, const rv__record *r)
+{
+    rv__verdict v;
+    DO(q->kind->submit(q, r, 100, &v, err));
+    return v;
+}
+
+static rv__record find(rv__queue *q, const char *id)
+{
+    rv__record r;
+    DO(q->kind->find(q, id, &r, err));
+    return r;
+}
+
+static rv__record claim(rv__queue *q)
+{
+    rv__record r;
+    DO(q->kind->claim(q, &r, err));
+    return r;
+}
+
+static void a_task_from_end_to_end(void **state)
+{
+    place *p = *state;
+    rv__queue *q = p->q;
+    rv__record r = record_of("/a", "{\"seed\":7,\"x\":\"1\"}", 2);
+    r.results_url = "http://h/r/";
+    assert_int_equal(offer(q, &r), RV__NEW);
+    rv__record found = find(q, "/a");
+    assert_string_equal(found.task, r.task);
+    assert_string_equal(found.results_url, "http://h/r/");
+    assert_int_equal(found.state, RV__WAITING);
+    assert_int_equal(found.count, 2);
+    rv__record_free(&found);
+
+    rv__record mine = claim(q);
+    assert_string_equal(mine.id, "/a");
+    assert_int_equal(mine.attempts, 1);
+    rv__record none = claim(q);
+    assert_null(none.id);
+    DO(q->kind->item(q, "/a", 1, "{\"i\":1}", NULL, 0, err));
+    DO(q->kind->item(q, "/a", 1, "{\"i\":\"late\"}", NULL, 0, err));
+    reopen(p); /* the process died: the task waits again and knows what was made */
+    q = p->q;
+    rv__record_free(&mine);
+    mine = claim(q);
+    assert_int_equal(mine.attempts, 2);
+    assert_null(mine.items[0]);
+    assert_string_equal(mine.items[1], "{\"i\":1}");
+    rv__record_free(&mine);
+    DO(q->kind->item(q, "/a", 0, "{\"i\":0}", NULL, 0, err));
+    DO(q->kind->finish(q, "/a", RV__DONE, NULL, "{\"w\":1}", 0, NULL, 0, err));
+    DO(q->kind->finish(q, "/a", RV__FAILED, "{}", NULL, 0, NULL, 0, err));
+    reopen(p);
+    q = p->q;
+    found = find(q, "/a");
+    assert_int_equal(found.state, RV__DONE);
+    assert_string_equal(found.items[0], "{\"i\":0}");
+    assert_string_equal(found.warnings, "{\"w\":1}");
+    assert_null(found.error);
+    rv__record_free(&found);
+    found = find(q, "/b");
+    assert_null(found.id);
+}
+
+static void the_same_id(void **state)
+{
+    rv__queue *q = ((place *)*state)->q;
+    rv__record first = record_of("/a", "{\"seed\":7,\"taskUUID\":\"A\",\"x\":1}", 1);
+    rv__record same = record_of("/a", "{\"seed\":7,\"taskUUID\":\"a\",\"x\":1}", 1);
+    rv__record other = record_of("/a", "{\"seed\":8,\"taskUUID\":\"a\",\"x\":1}", 1);
+    assert_int_equal(offer(q, &first), RV__NEW);
+    assert_int_equal(offer(q, &same), RV__SAME);
+    assert_int_equal(offer(q, &other), RV__OTHER);
+    first.id = same.id = other.id = "/drawn"; /* seeds that nobody asked for say nothing */
+    first.is_drawn = same.is_drawn = true;
+    same.task = other.task;
+    assert_int_equal(offer(q, &first), RV__NEW);
+    assert_int_equal(offer(q, &same), RV__SAME);
+    assert_int_equal(offer(q, &other), RV__OTHER);
+    rv__record found = find(q, "/drawn");
+    assert_string_equal(found.task, first.task); /* its seed stays */
+    assert_true(found.is_drawn);
+    rv__record_free(&found);
+}
+
+static void order_and_release(void **state)
+{
+    rv__queue *q = ((place *)*state)->q;
+    const char *ids[] = {"/1", "/2", "/3"};
+    for (int i = 0; i < 3; i++) {
+        rv__record r = record_of(ids[i], "{}", 1);
+        assert_int_equal(offer(q, &r), RV__NEW);
+    }
+    rv__record found = find(q, "/3");
+    assert_int_equal(found.before, 2);
+    rv__record_free(&found);
+    for (int i = 0; i < 2; i++) {
+        rv__record r = claim(q);
+        assert_string_equal(r.id, "/1");
+        assert_int_equal(r.attempts, 1); /* what was given back was no attempt */
+        rv__record_free(&r);
+        DO(q->kind->release(q, "/1", err));
+    }
+    int64_t waiting, running;
+    DO(q->kind->counts(q, &waiting, &running, err));
+    assert_int_equal(waiting, 3);
+    assert_int_equal(running, 0);
+}
+
+static void a_full_backlog(void **state)
+{
+    rv__queue *q = ((place *)*state)->q;
+    rv__record a = record_of("/a", "{}", 1), b = record_of("/b", "{}", 1);
+    rv__verdict v;
+    rv_error err;
+    assert_int_equal(q->kind->submit(q, &a, 1, &v, &err), RV_OK);
+    assert_int_equal(q->kind->submit(q, &b, 1, &v, &err), RV_RATE_LIMIT);
+    assert_string_equal(err.code, "rateLimitExceeded");
+    assert_true(err.retry_after_ms > 0);
+    assert_int_equal(q->kind->submit(q, &a, 1, &v, &err), RV_OK); /* a repeat is no new task */
+    assert_int_equal(v, RV__SAME);
+}
+
+static void cancelling(void **state)
+{
+    rv__queue *q = ((place *)*state)->q;
+    rv__record a = record_of("/a", "{}", 1);
+    rv__stored was;
+    offer(q, &a);
+    DO(q->kind->cancel(q, "/none", "{}", 0, &was, err));
+    assert_int_equal(was, RV__EXPIRED);
+    DO(q->kind->cancel(q, "/a", "{\"code\":\"c\"}", 0, &was, err));
+    assert_int_equal(was, RV__WAITING);
+    DO(q->kind->cancel(q, "/a", "{}", 0, &was, err));
+    assert_int_equal(was, RV__STOPPED);
+    rv__record found = find(q, "/a");
+    assert_int_equal(found.state, RV__STOPPED);
+    assert_string_equal(found.error, "{\"code\":\"c\"}");
+    rv__record_free(&found);
+    found = claim(q);
+    assert_null(found.id);
+}
+
+static void answers(void **state)
+{
+    rv__queue *q = ((place *)*state)->q;
+    char *items[] = {"{\"i\":0}", "{\"i\":1}"};
+    rv__record a = record_of("/a", "{\"x\":1}", 2);
+    a.items = items;
+    a.expiry = time(NULL) + 100;
+    DO(q->kind->keep_answer(q, &a, err));
+    DO(q->kind->keep_answer(q, &a, err));
+    rv__record found = find(q, "/a");
+    assert_true(found.is_answer);
+    assert_int_equal(found.state, RV__DONE);
+    assert_string_equal(found.items[1], items[1]);
+    rv__record_free(&found);
+    rv__record task = record_of("/a", "{\"x\":2}", 1); /* an answer makes way for a task */
+    assert_int_equal(offer(q, &task), RV__NEW);
+    DO(q->kind->keep_answer(q, &a, err)); /* but not the other way round */
+    found = find(q, "/a");
+    assert_false(found.is_answer);
+    assert_int_equal(found.state, RV__WAITING);
+    rv__record_free(&found);
+}
+
+static void expiry(void **state)
+{
+    rv__queue *q = ((place *)*state)->q;
+    rv__record a = record_of("/a", "{}", 1);
+    int64_t now = time(NULL);
+    size_t removed;
+    offer(q, &a);
+    rv__record mine = claim(q);
+    rv__record_free(&mine);
+    DO(q->kind->item(q, "/a", 0, "{}", NULL, 0, err));
+    DO(q->kind->finish(q, "/a", RV__DONE, NULL, NULL, now - 1, NULL, 0, err));
+    rv__record found = find(q, "/a"); /* before any sweep */
+    assert_int_equal(found.state, RV__EXPIRED);
+    rv__record_free(&found);
+    DO(q->kind->sweep(q, now, &removed, err));
+    assert_int_equal(removed, 1);
+    found = find(q, "/a");
+    assert_int_equal(found.state, RV__EXPIRED);
+    assert_null(found.task);
+    assert_null(found.items[0]);
+    rv__record_free(&found);
+    DO(q->kind->sweep(q, now + 30 * 86400, &removed, err));
+    found = find(q, "/a");
+    assert_null(found.id);
+    assert_int_equal(offer(q, &a), RV__NEW);
+}
+
+static void posts(void **state)
+{
+    rv__queue *q = ((place *)*state)->q;
+    rv__record a = record_of("/a", "{}", 1);
+    rv__post sent[2] = {{.kind = "webhook", .target = "http://h/1", .body = "{1}", .due_ms = 50},
+                        {.kind = "upload", .target = "http://h/2", .body = "{2}", .due_ms = 10}};
+    rv__post got[4];
+    size_t n;
+    int64_t next;
+    offer(q, &a);
+    DO(q->kind->post_next(q, &next, err));
+    assert_int_equal(next, 0);
+    DO(q->kind->item(q, "/a", 0, "{}", sent, 2, err));
+    DO(q->kind->item(q, "/a", 0, "{}", sent, 2, err)); /* the item is there: nothing is sent twice */
+    DO(q->kind->post_next(q, &next, err));
+    assert_int_equal(next, 10);
+    DO(q->kind->post_due(q, 100, 1000, got, 4, &n, err));
+    assert_int_equal(n, 2);
+    assert_string_equal(got[0].kind, "upload");
+    assert_string_equal(got[1].target, "http://h/1");
+    assert_string_equal(got[1].body, "{1}");
+    assert_string_equal(got[1].task, "/a");
+    int64_t upload = got[0].row, webhook = got[1].row;
+    rv__post_free(&got[0]);
+    rv__post_free(&got[1]);
+    DO(q->kind->post_due(q, 1000, 1000, got, 4, &n, err)); /* they are being sent */
+    assert_int_equal(n, 0);
+    DO(q->kind->post_done(q, upload, err));
+    DO(q->kind->post_retry(q, webhook, 300, "HTTP 500", err));
+    DO(q->kind->post_due(q, 300, 1000, got, 4, &n, err));
+    assert_int_equal(n, 1);
+    assert_int_equal(got[0].attempts, 1);
+    assert_string_equal(got[0].why, "HTTP 500");
+    rv__post_free(&got[0]);
+    DO(q->kind->post_dead(q, webhook, "gone", err));
+    DO(q->kind->post_due(q, 100000, 1000, got, 4, &n, err));
+    assert_int_equal(n, 0);
+    DO(q->kind->post_list_dead(q, 0, got, 4, &n, err));
+    assert_int_equal(n, 1);
+    assert_true(got[0].is_dead);
+    assert_string_equal(got[0].why, "gone");
+    rv__post_free(&got[0]);
+}
+
+static void rolled_back(void **state)
+{
+    rv__queue *q = ((place *)*state)->q;
+    rv__record a = record_of("/a", "{}", 1);
+    rv__verdict v;
+    int64_t waiting, running;
+    assert_int_equal(q->kind->begin(q, false, NULL), RV_OK);
+    assert_int_equal(q->kind->submit(q, &a, 10, &v, NULL), RV_OK);
+    q->kind->rollback(q);
+    rv__record found = find(q, "/a");
+    assert_null(found.id);
+    DO(q->kind->counts(q, &waiting, &running, err));
+    assert_int_equal(waiting, 0);
+}
+
+/* What cannot be used is said with its path, and nothing is overwritten. */
+static void files_that_are_no_queue(void **state)
+{
+    place *p = *state;
+    rv_error err;
+    rv__queue *second = NULL;
+    assert_int_equal(rv__queue_open(p->path, &second, &err), RV_IO);
+    assert_non_null(strstr(err.message, "in use by another process"));
+    rv__queue_close(p->q);
+    p->q = NULL;
+    FILE *f = fopen(p->path, "r+b");
+    assert_non_null(f);
+    for (int i = 0; i < 8192; i++)
+        fputc('x', f);
+    fclose(f);
+    assert_int_equal(rv__queue_open(p->path, &second, &err), RV_IO);
+    assert_non_null(strstr(err.message, p->path));
+    assert_non_null(strstr(err.message, "damaged"));
+    assert_int_equal(rv__queue_open("/nowhere/queue.db", &second, &err), RV_IO);
+    assert_non_null(strstr(err.message, "/nowhere/queue.db"));
+}
+
+static void a_damaged_page(void **state)
+{
+    place *p = *state;
+    char text[2000];
+    memset(text, 'y', sizeof text - 1);
+    text[sizeof text - 1] = '\0';
+    for (int i = 0; i < 50; i++) {
+        char id[16], task[2100];
+        snprintf(id, sizeof id, "/%d", i);
+        snprintf(task, sizeof task, "{\"x\":\"%s\"}", text);
+        rv__record r = record_of(id, task, 1);
+        offer(p->q, &r);
+    }
+    rv__queue_close(p->q); /* writes the log back into the file */
+    p->q = NULL;
+    FILE *f = fopen(p->path, "r+b");
+    fseek(f, 0, SEEK_END);
+    long size = ftell(f);
+    for (long at = 4096; at + 4096 <= size; at += 4096) {
+        fseek(f, at, SEEK_SET);
+        fwrite("\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", 1, 12, f);
+    }
+    fclose(f);
+    rv_error err;
+    assert_int_equal(rv__queue_open(p->path, &p->q, &err), RV_IO);
+    assert_non_null(strstr(err.message, "damaged"));
+}
+
+/* Without memory an operation fails as a whole, says so, and can be repeated. */
+static void failing_allocations(void **state)
+{
+    place *p = *state;
+    rv__record a = record_of("/a", "{\"x\":1,\"seed\":3}", 2);
+    offer(p->q, &a);
+    for (long n = 1;; n++) {
+        rv__record out = {0};
+        rv__verdict v;
+        rv_error err;
+        rv__queue *q = p->q;
+        assert_int_equal(q->kind->begin(q, false, NULL), RV_OK);
+        rv__alloc_fail_after(n);
+        rv_status s = q->kind->submit(q, &a, 10, &v, &err);
+        bool decided = s == RV_OK && v == RV__SAME;
+        if (s == RV_OK)
+            s = q->kind->claim(q, &out, &err);
+        rv__alloc_fail_after(0);
+        rv__record_free(&out);
+        q->kind->rollback(q);
+        if (s == RV_OK && decided)
+            break;
+        assert_int_equal(s, RV_MEMORY);
+    }
+    rv__queue_close(p->q);
+    p->q = NULL;
+    for (long n = 1;; n++) {
+        rv__alloc_fail_after(n);
+        rv_status s = rv__queue_open(p->path, &p->q, NULL);
+        rv__alloc_fail_after(0);
+        if (s == RV_OK)
+            break;
+        assert_int_equal(s, RV_MEMORY);
+    }
+}
+
+static void ids(void **state)
+{
+    char *id = rv__queue_id("Ann", "ABCDEF00-0000-4000-8000-00000000000A");
+    assert_string_equal(id, "Ann/abcdef00-0000-4000-8000-00000000000a");
+    rv__free(id);
+    id = rv__queue_id(NULL, "A");
+    assert_string_equal(id, "/a");
+    rv__free(id);
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {TEST(a_task_from_end_to_end),
+                                       TEST(the_same_id),
+                                       TEST(order_and_release),
+                                       TEST(a_full_backlog),
+                                       TEST(cancelling),
+                                       TEST(answers),
+                                       TEST(expiry),
+                                       TEST(posts),
+                                       TEST(rolled_back),
+                                       TEST(files_that_are_no_queue),
+                                       TEST(a_damaged_page),
+                                       TEST(failing_allocations),
+                                       cmocka_unit_test(ids)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
