@@ -127,6 +127,11 @@ void rv__clip_close(rv__clip *c)
     rv__free(c);
 }
 
+rv__params *rv__clip_params(rv__clip *c)
+{
+    return c->params;
+}
+
 int64_t rv__clip_channels(const rv__clip *c)
 {
     return c->projection;

@@ -11,6 +11,7 @@ typedef struct rv__clip rv__clip;
 rv_status rv__clip_open(rv__device *d, const rv__weights *w, const char *part, rv__clip **out,
                         rv_error *err);
 void rv__clip_close(rv__clip *c);
+rv__params *rv__clip_params(rv__clip *c); /* to be changed before the first run */
 
 int64_t rv__clip_channels(const rv__clip *c);  /* of the result                  */
 int64_t rv__clip_positions(const rv__clip *c); /* most tokens it can be given    */

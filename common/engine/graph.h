@@ -54,12 +54,13 @@ bool rv__params_has(const rv__params *p, const char *name, ...)
     __attribute__((format(printf, 2, 3)));
 rv_status rv__params_check(const rv__params *p, rv_error *err); /* RV_OK or the first failure */
 
-/* Adds scale * up(down(x)) to every product x with the matrix of this name; down [rank, in] and up
- * [out, rank] are borrowed until rv__params_plain takes all additions away.  Graphs that were built
- * before must be built anew. RV_UNSUPPORTED (no such matrix here), RV_FORMAT (shapes), RV_MEMORY.
- */
-rv_status rv__params_add(rv__params *p, const char *name, const rv__tensor *down,
-                         const rv__tensor *up, float scale, rv_error *err);
+/* Changes the matrix that a part of a LoRA names, `weight` times: a plain pair is added to every
+ * product with it (its tensors are borrowed until rv__params_plain takes all changes away), any
+ * other kind is copied and changes the rows of the matrix when they are unpacked.  Graphs that were
+ * built before must be built anew.  RV_UNSUPPORTED (no such matrix here), RV_FORMAT, RV_MEMORY. */
+struct rv__lora_part;
+rv_status rv__params_change(rv__params *p, const struct rv__lora_part *part, float weight,
+                            rv_error *err);
 void rv__params_plain(rv__params *p);
 
 /* Copies a leaf as F32 into out (ggml_nelements floats), whatever its type. */

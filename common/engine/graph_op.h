@@ -63,9 +63,17 @@ typedef struct rv__addition {
     float scale;
 } rv__addition;
 
+/* Changes of the matrix itself, made whenever its rows are unpacked (params_patch.c). */
+typedef struct rv__patch rv__patch;
+void rv__patch_rows(const rv__patch *list, int64_t first, int64_t count, int64_t in, float *rows);
+void rv__patch_free(rv__patch *list);
+/* Puts `weight` times a part behind the list; out of memory: false. */
+bool rv__patch_add(rv__patch **list, const struct rv__lora_part *part, float weight);
+
 typedef struct rv__leaf {
     const rv__tensor *tensor;
     rv__addition *additions;
+    rv__patch *patches;
 } rv__leaf;
 
 /* Rows of a weight as F32, whatever it is stored as; plain: what the leaf says of itself is all. */

@@ -193,6 +193,11 @@ int64_t rv__llama_layers(const rv__llama *l)
     return l->layer_count;
 }
 
+rv__params *rv__llama_params(rv__llama *l)
+{
+    return l->params;
+}
+
 int64_t rv__llama_channels(const rv__llama *l)
 {
     return l->hidden;

@@ -11,6 +11,7 @@ typedef struct rv__llama rv__llama;
 rv_status rv__llama_open(rv__device *d, const rv__weights *w, const char *part, rv__llama **out,
                          rv_error *err);
 void rv__llama_close(rv__llama *l);
+rv__params *rv__llama_params(rv__llama *l); /* to be changed before the first run */
 
 int64_t rv__llama_layers(const rv__llama *l);
 int64_t rv__llama_channels(const rv__llama *l);

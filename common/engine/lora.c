@@ -1,15 +1,12 @@
-/* See lora.h. */
-#include "lora.h"
+/* See lora.h; this file reads keys.  What they say together is checked in lora_shapes.c. */
+#include "lora_internal.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "tensor_rows.h"
 
 #define COUNT(list) (sizeof(list) / sizeof *(list))
-#define MAX_RANK    4096
-#define NAME_BYTES  1100
 
 struct rv__lora {
     rv__safetensors *file; /* NULL when it is the caller's */
@@ -17,47 +14,70 @@ struct rv__lora {
     size_t count;
 };
 
-typedef enum role { DOWN, UP, ALPHA, ROLES } role;
-
-/* What the keys said about one module. */
-typedef struct found {
-    const rv__tensor *tensors[ROLES];
-} found;
-
-typedef struct reader {
-    const char *label;
-    const rv__tensor *modules;
-    size_t count;
-    found *found;             /* one per module */
-    const rv__value *adapter; /* settings that diffusers writes into the metadata, or NULL */
-    rv_error *err;
-} reader;
-
 static const struct {
     const char *end;
-    role is;
+    rv__lora_role is;
 } endings[] = {
-    {".lora_A.weight", DOWN},       {".lora_B.weight", UP},      {".lora_A.default.weight", DOWN},
-    {".lora_B.default.weight", UP}, {".lora_down.weight", DOWN}, {".lora_up.weight", UP},
-    {".lora.down.weight", DOWN},    {".lora.up.weight", UP},     {".alpha", ALPHA},
+    {".lora_A.weight", RV__LORA_DOWN},
+    {".lora_B.weight", RV__LORA_UP},
+    {".lora_A.default.weight", RV__LORA_DOWN},
+    {".lora_B.default.weight", RV__LORA_UP},
+    {".lora_down.weight", RV__LORA_DOWN},
+    {".lora_up.weight", RV__LORA_UP},
+    {".lora.down.weight", RV__LORA_DOWN},
+    {".lora.up.weight", RV__LORA_UP},
+    {".lora_linear_layer.down.weight", RV__LORA_DOWN},
+    {".lora_linear_layer.up.weight", RV__LORA_UP},
+    {".alpha", RV__LORA_ALPHA},
+    {".dora_scale", RV__LORA_MAGNITUDE},
+    {".lora_magnitude_vector", RV__LORA_MAGNITUDE},
+    {".lora_magnitude_vector.weight", RV__LORA_MAGNITUDE},
+    {".lora_magnitude_vector.default.weight", RV__LORA_MAGNITUDE},
+    {".hada_w1_a", RV__LORA_H1_A},
+    {".hada_w1_b", RV__LORA_H1_B},
+    {".hada_w2_a", RV__LORA_H2_A},
+    {".hada_w2_b", RV__LORA_H2_B},
+    {".lokr_w1", RV__LORA_K1},
+    {".lokr_w1_a", RV__LORA_K1_A},
+    {".lokr_w1_b", RV__LORA_K1_B},
+    {".lokr_w2", RV__LORA_K2},
+    {".lokr_w2_a", RV__LORA_K2_A},
+    {".lokr_w2_b", RV__LORA_K2_B},
 };
 
 /* What stands before a module's name; is_flat: its dots have become underscores. */
 static const struct {
     const char *start;
+    int component;
     bool is_flat;
 } starts[] = {
-    {"transformer.", false},
-    {"diffusion_model.", false},
-    {"model.diffusion_model.", false},
-    {"base_model.model.", false},
-    {"", false},
-    {"lora_unet_", true},
-    {"lora_transformer_", true},
-    {"lycoris_", true},
+    {"transformer.", 0, false},
+    {"diffusion_model.", 0, false},
+    {"model.diffusion_model.", 0, false},
+    {"base_model.model.", 0, false},
+    {"", 0, false},
+    {"lora_unet_", 0, true},
+    {"lora_transformer_", 0, true},
+    {"lycoris_", 0, true},
+    {"text_encoder.", 1, false},
+    {"text_encoder_2.", 2, false},
+    {"text_encoder_3.", 3, false},
+    {"text_encoder_4.", 4, false},
+    {"lora_te_", 1, true},
+    {"lora_te1_", 1, true},
+    {"lora_te2_", 2, true},
+    {"lora_te3_", 3, true},
+    {"lora_te4_", 4, true},
 };
 
-static rv_status bad(const reader *r, rv_status status, const char *key, const char *why)
+const char *rv__lora_component(int i)
+{
+    static const char *const names[RV__LORA_COMPONENTS] = {
+        "transformer", "text_encoder", "text_encoder_2", "text_encoder_3", "text_encoder_4"};
+    return names[i];
+}
+
+rv_status rv__lora_bad(const rv__lora_reader *r, rv_status status, const char *key, const char *why)
 {
     return rv__fail(r->err, status, "%.200s: key \"%.200s\": %s", r->label, key, why);
 }
@@ -88,35 +108,39 @@ static bool is_flattened(const rv__tensor *module, const char *flat, size_t n)
 }
 
 /* The module named by n bytes of a key; NULL when there is none. */
-static const rv__tensor *find_module(const reader *r, const char *name, size_t n, bool is_flat)
+static const rv__tensor *find_module(const rv__lora_modules *in, const char *name, size_t n,
+                                     bool is_flat)
 {
-    char full[NAME_BYTES];
-    if (!r->count || n + sizeof ".weight" > sizeof full)
+    char full[RV__LORA_NAME_BYTES];
+    if (!in->count || n + sizeof ".weight" > sizeof full)
         return NULL;
-    for (size_t i = 0; i < r->count && is_flat; i++)
-        if (is_flattened(&r->modules[i], name, n))
-            return &r->modules[i];
+    for (size_t i = 0; i < in->count && is_flat; i++)
+        if (is_flattened(&in->list[i], name, n))
+            return &in->list[i];
     if (is_flat)
         return NULL;
     memcpy(full, name, n);
     memcpy(full + n, ".weight", sizeof ".weight");
     rv__tensor key = {.name = full};
-    return bsearch(&key, r->modules, r->count, sizeof *r->modules, by_name);
+    return bsearch(&key, in->list, in->count, sizeof *in->list, by_name);
 }
 
-static const rv__tensor *module_of(const reader *r, const char *key, size_t n)
+static const rv__tensor *module_of(const rv__lora_reader *r, const char *key, size_t n,
+                                   int *component)
 {
     const rv__tensor *module = NULL;
     for (size_t i = 0; i < COUNT(starts) && !module; i++) {
         size_t start = strlen(starts[i].start);
+        *component = starts[i].component;
         if (n > start && starts_with(key, starts[i].start))
-            module = find_module(r, key + start, n - start, starts[i].is_flat);
+            module =
+                find_module(&r->modules[*component], key + start, n - start, starts[i].is_flat);
     }
     return module;
 }
 
 /* Where the ending begins; its role in *is.  0: the key has none that is known. */
-static size_t ending_of(const char *key, role *is)
+static size_t ending_of(const char *key, rv__lora_role *is)
 {
     size_t len = strlen(key);
     for (size_t i = 0; i < COUNT(endings); i++) {
@@ -131,109 +155,79 @@ static size_t ending_of(const char *key, role *is)
 
 static const char *why_unknown(const char *key, size_t end)
 {
-    if (strstr(key, "dora_scale") || strstr(key, "lora_magnitude_vector"))
-        return "DoRA is not supported";
-    if (strstr(key, "lokr_") || strstr(key, "hada_"))
-        return "LoKr and LoHa are not supported";
-    if (starts_with(key, "lora_te") || starts_with(key, "text_encoder"))
-        return "changes a text encoder, which is not supported";
+    if (strstr(key, "lokr_t") || strstr(key, "hada_t"))
+        return "is of a convolution, which these models do not have";
+    if (end && (starts_with(key, "lora_te") || starts_with(key, "text_encoder")))
+        return "the text encoder has no such module";
     return end ? "the transformer has no such module" : "is not the key of a LoRA";
 }
 
-static rv_status read_key(reader *r, const rv__tensor *t)
+/* Tables are looked up, not multiplied with. */
+static bool is_table(const char *name)
 {
-    role is = ALPHA;
+    return strstr(name, "embed") || strcmp(name, "shared.weight") == 0 ||
+           strstr(name, "relative_attention_bias");
+}
+
+static rv_status read_key(rv__lora_reader *r, const rv__tensor *t)
+{
+    rv__lora_role is = RV__LORA_ALPHA;
     size_t end = ending_of(t->name, &is);
-    const rv__tensor *module = end ? module_of(r, t->name, end) : NULL;
+    int component = 0;
+    const rv__tensor *module = end ? module_of(r, t->name, end, &component) : NULL;
     if (!module)
-        return bad(r, RV_UNSUPPORTED, t->name, why_unknown(t->name, end));
-    found *f = &r->found[module - r->modules];
+        return rv__lora_bad(r, RV_UNSUPPORTED, t->name, why_unknown(t->name, end));
+    if (component && is_table(module->name))
+        return rv__lora_bad(r, RV_UNSUPPORTED, t->name, "changes a table, which is not supported");
+    rv__lora_found *f = &r->found[component][module - r->modules[component].list];
     if (f->tensors[is])
-        return bad(r, RV_FORMAT, t->name, "says again what another key says");
+        return rv__lora_bad(r, RV_FORMAT, t->name, "says again what another key says");
     if (!rv__tensor_is_float(t) || t->size == 0)
-        return bad(r, RV_FORMAT, t->name, "its type cannot be computed with");
+        return rv__lora_bad(r, RV_FORMAT, t->name, "its type cannot be computed with");
     f->tensors[is] = t;
     return RV_OK;
 }
 
-/* ---- pairs ---- */
+/* ---- parts ---- */
 
-static bool is_scalar(const rv__tensor *t)
+static bool is_empty(const rv__lora_found *f)
 {
-    int64_t n = 1;
-    for (int i = 0; i < t->n_dims; i++)
-        n *= t->shape[i];
-    return n == 1 && t->n_dims <= 2;
+    for (int i = 0; i < RV__LORA_ROLES; i++)
+        if (f->tensors[i])
+            return false;
+    return true;
 }
 
-/* alpha where the file has no tensor for it: diffusers keeps it in the metadata.  < 0: nowhere. */
-static double told_alpha(const reader *r, const rv__tensor *module)
+/* Parts of one component, behind those that are there. */
+static rv_status make_parts(const rv__lora_reader *r, int component, rv__lora *l)
 {
-    char key[NAME_BYTES];
-    size_t n = strlen(module->name) - strlen(".weight");
-    const rv__value *each = rv__json_get(r->adapter, "transformer.alpha_pattern");
-    if (n >= sizeof key)
-        return -1;
-    memcpy(key, module->name, n);
-    key[n] = '\0';
-    return rv__json_get_number(each, key,
-                               rv__json_get_number(r->adapter, "transformer.lora_alpha", -1));
-}
-
-static rv_status read_scale(const reader *r, const rv__tensor *module, const found *f, float *out)
-{
-    double rank = (double)f->tensors[DOWN]->shape[0], alpha = told_alpha(r, module);
-    bool root = rv__json_get_bool(r->adapter, "transformer.use_rslora", false);
-    const rv__tensor *t = f->tensors[ALPHA];
-    if (t) {
-        float value;
-        if (!is_scalar(t))
-            return bad(r, RV_FORMAT, t->name, "is not one number");
-        rv__tensor_floats(t, 0, 1, &value);
-        if (!isfinite(value))
-            return bad(r, RV_FORMAT, t->name, "is not finite");
-        *out = (float)((double)value / rank);
-        return RV_OK;
+    const rv__lora_modules *in = &r->modules[component];
+    for (size_t i = 0; i < in->count; i++) {
+        const rv__lora_found *f = &r->found[component][i];
+        rv__lora_part *part = &l->parts[l->count];
+        if (is_empty(f))
+            continue;
+        *part = (rv__lora_part){.component = component, .module = in->list[i].name};
+        memcpy(part->tensors, f->tensors, sizeof part->tensors);
+        rv_status status = rv__lora_check(r, &in->list[i], part);
+        if (status != RV_OK)
+            return status;
+        l->count++;
     }
-    *out = alpha < 0 ? 1.0f : (float)(alpha / (root ? sqrt(rank) : rank));
     return RV_OK;
 }
 
-static rv_status check_pair(const reader *r, const rv__tensor *module, const found *f)
+static rv_status make_all(const rv__lora_reader *r, rv__lora *l)
 {
-    const rv__tensor *down = f->tensors[DOWN], *up = f->tensors[UP];
-    const rv__tensor *any = down ? down : up ? up : f->tensors[ALPHA];
-    if (!down || !up)
-        return bad(r, RV_FORMAT, any->name, "the other half of the pair is missing");
-    if (module->n_dims != 2)
-        return bad(r, RV_UNSUPPORTED, down->name, "the transformer's module is no matrix");
-    if (down->n_dims != 2 || up->n_dims != 2 || down->shape[0] < 1 || down->shape[0] > MAX_RANK ||
-        up->shape[1] != down->shape[0])
-        return bad(r, RV_FORMAT, down->name, "the two halves do not fit each other");
-    if (down->shape[1] != module->shape[1])
-        return bad(r, RV_FORMAT, down->name, "does not fit the model's shape");
-    if (up->shape[0] != module->shape[0])
-        return bad(r, RV_FORMAT, up->name, "does not fit the model's shape");
-    return RV_OK;
-}
-
-static rv_status make_parts(const reader *r, rv__lora *l)
-{
+    size_t all = 0;
     rv_status status = RV_OK;
-    l->parts = rv__calloc(r->count, sizeof *l->parts);
+    for (int c = 0; c < RV__LORA_COMPONENTS; c++)
+        all += r->modules[c].count;
+    l->parts = rv__calloc(all, sizeof *l->parts);
     if (!l->parts)
         return rv__fail(r->err, RV_MEMORY, "%.200s: out of memory", r->label);
-    for (size_t i = 0; i < r->count && status == RV_OK; i++) {
-        const found *f = &r->found[i];
-        rv__lora_part part = {r->modules[i].name, f->tensors[DOWN], f->tensors[UP], 1.0f};
-        if (!f->tensors[DOWN] && !f->tensors[UP] && !f->tensors[ALPHA])
-            continue;
-        status = check_pair(r, &r->modules[i], f);
-        if (status == RV_OK)
-            status = read_scale(r, &r->modules[i], f, &part.scale);
-        if (status == RV_OK)
-            l->parts[l->count++] = part;
-    }
+    for (int c = 0; c < RV__LORA_COMPONENTS && status == RV_OK; c++)
+        status = make_parts(r, c, l);
     if (status == RV_OK && l->count == 0)
         status = rv__fail(r->err, RV_FORMAT, "%.200s: there is no LoRA in it", r->label);
     return status;
@@ -248,24 +242,28 @@ static rv__value *read_adapter(const rv__safetensors *file)
     return text ? rv__json_parse(text, strlen(text), NULL) : NULL;
 }
 
-rv_status rv__lora_read(const rv__safetensors *file, const char *label, const rv__tensor *modules,
-                        size_t count, rv__lora **out, rv_error *err)
+rv_status rv__lora_read(const rv__safetensors *file, const char *label,
+                        const rv__lora_modules modules[RV__LORA_COMPONENTS], rv__lora **out,
+                        rv_error *err)
 {
     size_t keys;
     const rv__safetensor *list = rv__safetensors_list(file, &keys);
     rv__value *adapter = read_adapter(file);
-    reader r = {.label = label, .modules = modules, .count = count, .adapter = adapter, .err = err};
+    rv__lora_reader r = {.label = label, .modules = modules, .adapter = adapter, .err = err};
     rv__lora *l = rv__calloc(1, sizeof *l);
-    rv_status status = RV_OK;
-    r.found = rv__calloc(count, sizeof *r.found);
+    rv_status status = l ? RV_OK : rv__fail(err, RV_MEMORY, "%.200s: out of memory", label);
     *out = NULL;
-    if (!l || !r.found)
-        status = rv__fail(err, RV_MEMORY, "%.200s: out of memory", label);
+    for (int c = 0; c < RV__LORA_COMPONENTS && status == RV_OK; c++) {
+        r.found[c] = rv__calloc(modules[c].count + 1, sizeof *r.found[c]);
+        if (!r.found[c])
+            status = rv__fail(err, RV_MEMORY, "%.200s: out of memory", label);
+    }
     for (size_t i = 0; i < keys && status == RV_OK; i++)
         status = read_key(&r, &list[i].tensor);
     if (status == RV_OK)
-        status = make_parts(&r, l);
-    rv__free(r.found);
+        status = make_all(&r, l);
+    for (int c = 0; c < RV__LORA_COMPONENTS; c++)
+        rv__free(r.found[c]);
     rv__json_free(adapter);
     if (status == RV_OK)
         *out = l;
@@ -277,12 +275,13 @@ rv_status rv__lora_read(const rv__safetensors *file, const char *label, const rv
 rv_status rv__lora_open(const char *path, const rv__weights *model, rv__lora **out, rv_error *err)
 {
     rv__safetensors *file;
-    size_t count;
-    const rv__tensor *modules = rv__weights_list(model, "transformer", &count);
+    rv__lora_modules modules[RV__LORA_COMPONENTS];
+    for (int c = 0; c < RV__LORA_COMPONENTS; c++)
+        modules[c].list = rv__weights_list(model, rv__lora_component(c), &modules[c].count);
     *out = NULL;
     rv_status status = rv__safetensors_open(path, &file, err);
     if (status == RV_OK) {
-        status = rv__lora_read(file, path, modules, count, out, err);
+        status = rv__lora_read(file, path, modules, out, err);
         if (status == RV_OK)
             (*out)->file = file;
         else
@@ -304,4 +303,9 @@ const rv__lora_part *rv__lora_parts(const rv__lora *l, size_t *count)
 {
     *count = l->count;
     return l->parts;
+}
+
+bool rv__lora_changes_texts(const rv__lora *l)
+{
+    return l->count && l->parts[l->count - 1].component > 0;
 }

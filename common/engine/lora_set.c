@@ -86,23 +86,51 @@ static rv_status open_all(rv__lora_set *set, rv__lora_set *old, const rv__weight
     return status;
 }
 
-static rv_status add_all(const rv__lora_set *set, rv__transformer *t, rv_error *err)
+/* Applies the parts of one component: through `params`, or to the transformer. */
+static rv_status change_all(const rv__lora_set *set, int component, rv__params *params,
+                            rv__transformer *t, rv_error *err)
 {
     rv_status status = RV_OK;
     for (size_t i = 0; i < set->count && status == RV_OK; i++) {
         size_t parts;
         const rv__lora_part *p = rv__lora_parts(set->list[i].lora, &parts);
-        for (size_t k = 0; k < parts && status == RV_OK; k++)
-            status = rv__transformer_add(t, p[k].module, p[k].down, p[k].up,
-                                         (float)(set->list[i].weight * (double)p[k].scale), err);
+        float weight = (float)set->list[i].weight;
+        for (size_t k = 0; k < parts && status == RV_OK; k++) {
+            if (p[k].component != component)
+                continue;
+            status = params ? rv__params_change(params, &p[k], weight, err)
+                            : rv__transformer_change(t, &p[k], weight, err);
+        }
     }
     return status;
 }
 
+static rv_status text_opened(void *user, rv__text_part part, rv__params *params, rv_error *err)
+{
+    return change_all(user, (int)part + 1, params, NULL, err);
+}
+
+static bool changes_texts(const rv__lora_set *set)
+{
+    for (size_t i = 0; set && i < set->count; i++)
+        if (set->list[i].lora && rv__lora_changes_texts(set->list[i].lora))
+            return true;
+    return false;
+}
+
+/* Text encoders are opened anew, and changed as they are opened. */
+static void renew_texts(rv__text *text, rv__lora_set *set)
+{
+    rv__text_release(text);
+    rv__text_on_open(text, set ? text_opened : NULL, set);
+}
+
 rv_status rv__lora_set_use(rv__lora_set **set, const rv__weights *model, rv__transformer *t,
-                           const rv__lora_use *list, size_t count, rv_error *err)
+                           rv__text *text, const rv__lora_use *list, size_t count, bool *texts,
+                           rv_error *err)
 {
     rv__lora_set *old = *set, *wanted = add_up(list, count);
+    *texts = false;
     if (!wanted)
         return rv__fail(err, RV_MEMORY, "out of memory");
     drop_zeros(wanted);
@@ -110,16 +138,21 @@ rv_status rv__lora_set_use(rv__lora_set **set, const rv__weights *model, rv__tra
         rv__lora_set_free(wanted);
         return RV_OK;
     }
+    *texts = changes_texts(old);
     rv__transformer_plain(t);
     rv_status status = open_all(wanted, old, model, err);
+    *texts = *texts || changes_texts(wanted);
     if (status == RV_OK)
-        status = add_all(wanted, t, err);
-    rv__lora_set_free(old);
-    *set = wanted;
+        status = change_all(wanted, 0, NULL, t, err);
     if (status != RV_OK) {
         rv__transformer_plain(t);
-        rv__lora_set_free(wanted);
-        *set = NULL;
+        rv__text_on_open(text, NULL, NULL);
     }
+    if (*texts)
+        renew_texts(text, status == RV_OK ? wanted : NULL);
+    rv__lora_set_free(old);
+    *set = status == RV_OK ? wanted : NULL;
+    if (status != RV_OK)
+        rv__lora_set_free(wanted);
     return status;
 }

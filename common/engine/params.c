@@ -7,6 +7,7 @@
 #include "base/memory.h"
 #include "engine/graph.h"
 #include "engine/graph_op.h"
+#include "engine/lora.h"
 #include "engine/tensor_rows.h"
 
 enum { MAX_ELEMENTS_BITS = 40 };
@@ -258,65 +259,77 @@ void rv__param_floats(const struct ggml_tensor *leaf, float *out)
 }
 
 /* A tensor stored in another way than ggml's is never copied as it is, so its leaf has its data. */
-bool rv__weight_is_plain(const struct ggml_tensor *leaf)
+static bool is_stored_plain(const struct ggml_tensor *leaf)
 {
     const rv__leaf *about = leaf->extra;
 
     return !about || leaf->data != about->tensor->data || rv__tensor_is_plain(about->tensor);
 }
 
+bool rv__weight_is_plain(const struct ggml_tensor *leaf)
+{
+    return is_stored_plain(leaf) && !(leaf->extra && ((const rv__leaf *)leaf->extra)->patches);
+}
+
 void rv__weight_rows(const struct ggml_tensor *leaf, int64_t first, int64_t count, float *out)
 {
     const char *data = (const char *)leaf->data + (size_t)first * leaf->nb[1];
 
-    if (!rv__weight_is_plain(leaf))
+    const rv__leaf *about = leaf->extra;
+
+    if (!is_stored_plain(leaf))
         rv__tensor_floats(((const rv__leaf *)leaf->extra)->tensor, first, count, out);
     else if (leaf->type == GGML_TYPE_F32)
         memcpy(out, data, (size_t)count * leaf->nb[1]);
     else
         ggml_get_type_traits(leaf->type)->to_float(data, out, count * leaf->ne[0]);
+    if (about && about->patches)
+        rv__patch_rows(about->patches, first, count, leaf->ne[0], out);
 }
 
 /* ---- additions ---- */
 
 void rv__params_plain(rv__params *p)
 {
-    for (size_t i = 0; i < p->used; i++)
+    for (size_t i = 0; i < p->used; i++) {
         while (p->leaves[i].additions) {
             rv__addition *a = p->leaves[i].additions;
             p->leaves[i].additions = a->next;
             rv__free(a);
         }
+        rv__patch_free(p->leaves[i].patches);
+        p->leaves[i].patches = NULL;
+    }
 }
 
-static bool is_addition(const rv__tensor *t, const rv__tensor *down, const rv__tensor *up)
+/* In the order they come. */
+static rv_status add_pair(rv__leaf *leaf, const rv__lora_part *part, float weight, rv_error *err)
 {
-    return t->n_dims == 2 && down->n_dims == 2 && up->n_dims == 2 &&
-           down->shape[1] == t->shape[1] && up->shape[0] == t->shape[0] &&
-           up->shape[1] == down->shape[0] && down->shape[0] > 0 && rv__tensor_is_float(down) &&
-           rv__tensor_is_float(up);
-}
+    rv__addition *a = rv__calloc(1, sizeof *a), **end = &leaf->additions;
 
-rv_status rv__params_add(rv__params *p, const char *name, const rv__tensor *down,
-                         const rv__tensor *up, float scale, rv_error *err)
-{
-    const rv__tensor *t = rv__weights_find(p->weights, p->part, name);
-    struct ggml_tensor *leaf = t ? known_leaf(p, t) : NULL;
-    rv__addition *a, **end;
-
-    if (!leaf)
-        return rv__fail(err, RV_UNSUPPORTED, "%s: there is no matrix %.200s to add to", p->part,
-                        name);
-    if (!is_addition(t, down, up))
-        return rv__fail(err, RV_FORMAT, "%s: what is added to %.200s does not fit it", p->part,
-                        name);
-    a = rv__calloc(1, sizeof *a);
     if (!a)
         return rv__fail(err, RV_MEMORY, "out of memory");
-    *a = (rv__addition){.down = down, .up = up, .scale = scale};
-    for (end = &((rv__leaf *)leaf->extra)->additions; *end;
-         end = &(*end)->next) /* in the order they come */
-        ;
+    *a = (rv__addition){.down = part->tensors[RV__LORA_DOWN],
+                        .up = part->tensors[RV__LORA_UP],
+                        .scale = weight * part->scale};
+    while (*end)
+        end = &(*end)->next;
     *end = a;
     return RV_OK;
+}
+
+/* Its shapes were checked against the weights, which are the leaf's. */
+rv_status rv__params_change(rv__params *p, const rv__lora_part *part, float weight, rv_error *err)
+{
+    const rv__tensor *t = rv__weights_find(p->weights, p->part, part->module);
+    struct ggml_tensor *leaf = t ? known_leaf(p, t) : NULL;
+
+    if (!leaf || t->n_dims != 2)
+        return rv__fail(err, RV_UNSUPPORTED, "%s: there is no matrix %.200s to change", p->part,
+                        part->module);
+    if (rv__lora_is_pair(part))
+        return add_pair(leaf->extra, part, weight, err);
+    return rv__patch_add(&((rv__leaf *)leaf->extra)->patches, part, weight)
+               ? RV_OK
+               : rv__fail(err, RV_MEMORY, "out of memory");
 }

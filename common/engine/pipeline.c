@@ -130,10 +130,14 @@ void rv__pipeline_close(rv__pipeline *p)
 rv_status rv__pipeline_loras(rv__pipeline *p, const rv__lora_use *list, size_t count, rv_error *err)
 {
     rv_status status = rv__pipeline_load(p, err);
+    bool texts = false;
 
-    return status == RV_OK
-               ? rv__lora_set_use(&p->loras, p->weights, p->transformer, list, count, err)
-               : status;
+    if (status == RV_OK)
+        status = rv__lora_set_use(&p->loras, p->weights, p->transformer, p->text, list, count,
+                                  &texts, err);
+    if (texts)
+        rv__prompt_cache_clear(p->prompts);
+    return status;
 }
 
 const rv__scheduler_config *rv__pipeline_scheduler(const rv__pipeline *p)

@@ -38,15 +38,19 @@ static void free_entry(entry *e)
     rv__free(e);
 }
 
-void rv__prompt_cache_free(rv__prompt_cache *c)
+void rv__prompt_cache_clear(rv__prompt_cache *c)
 {
-    if (!c)
-        return;
     while (c->first) {
         entry *e = c->first;
         c->first = e->next;
         free_entry(e);
     }
+}
+
+void rv__prompt_cache_free(rv__prompt_cache *c)
+{
+    if (c)
+        rv__prompt_cache_clear(c);
     rv__free(c);
 }
 

@@ -9,6 +9,7 @@ typedef struct rv__prompt_cache rv__prompt_cache;
 
 rv__prompt_cache *rv__prompt_cache_new(size_t max_bytes); /* NULL: out of memory */
 void rv__prompt_cache_free(rv__prompt_cache *c);
+void rv__prompt_cache_clear(rv__prompt_cache *c); /* the encoders are others now */
 
 /* The states of up to two texts (out[i] borrowed until the next call); encodes those that are not
  * known. */

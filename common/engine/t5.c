@@ -127,6 +127,11 @@ void rv__t5_close(rv__t5 *t)
     rv__free(t);
 }
 
+rv__params *rv__t5_params(rv__t5 *t)
+{
+    return t->params;
+}
+
 int64_t rv__t5_channels(const rv__t5 *t)
 {
     return t->hidden;

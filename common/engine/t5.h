@@ -11,6 +11,7 @@ typedef struct rv__t5 rv__t5;
 rv_status rv__t5_open(rv__device *d, const rv__weights *w, const char *part, rv__t5 **out,
                       rv_error *err);
 void rv__t5_close(rv__t5 *t);
+rv__params *rv__t5_params(rv__t5 *t); /* to be changed before the first run */
 
 int64_t rv__t5_channels(const rv__t5 *t); /* of the result */
 int64_t rv__t5_heads(const rv__t5 *t);

@@ -14,6 +14,8 @@ struct rv__text {
     rv__clip *clip[2];
     rv__t5 *t5;
     rv__llama *llama;
+    rv__text_opened_fn *opened;
+    void *opened_user;
 };
 
 const char *rv__text_name(rv__text_part part)
@@ -81,21 +83,47 @@ rv_status rv__text_tokenize(const rv__text *t, rv__text_part part, const char *t
 
 /* ---- encoders ---- */
 
-rv_status rv__text_load(rv__text *t, rv__text_part part, rv_error *err)
+void rv__text_on_open(rv__text *t, rv__text_opened_fn *fn, void *user)
+{
+    t->opened = fn;
+    t->opened_user = user;
+}
+
+static rv_status open_part(rv__text *t, rv__text_part part, rv_error *err)
 {
     const char *name = rv__text_name(part);
     switch (part) {
     case RV__CLIP_1:
     case RV__CLIP_2:
-        return t->clip[part] ? RV_OK
-                             : rv__clip_open(t->device, t->weights, name, &t->clip[part], err);
+        return rv__clip_open(t->device, t->weights, name, &t->clip[part], err);
     case RV__T5:
-        return t->t5 ? RV_OK : rv__t5_open(t->device, t->weights, name, &t->t5, err);
+        return rv__t5_open(t->device, t->weights, name, &t->t5, err);
     case RV__LLAMA:
-        return t->llama ? RV_OK : rv__llama_open(t->device, t->weights, name, &t->llama, err);
+        return rv__llama_open(t->device, t->weights, name, &t->llama, err);
     default:
         return rv__fail(err, RV_INTERNAL, "no such text encoder");
     }
+}
+
+static rv__params *params_of(const rv__text *t, rv__text_part part)
+{
+    if (part == RV__T5)
+        return t->t5 ? rv__t5_params(t->t5) : NULL;
+    if (part == RV__LLAMA)
+        return t->llama ? rv__llama_params(t->llama) : NULL;
+    return t->clip[part] ? rv__clip_params(t->clip[part]) : NULL;
+}
+
+rv_status rv__text_load(rv__text *t, rv__text_part part, rv_error *err)
+{
+    if (part >= RV__TEXT_PARTS || params_of(t, part))
+        return part < RV__TEXT_PARTS ? RV_OK : rv__fail(err, RV_INTERNAL, "no such text encoder");
+    rv_status status = open_part(t, part, err);
+    if (status == RV_OK && t->opened)
+        status = t->opened(t->opened_user, part, params_of(t, part), err);
+    if (status != RV_OK)
+        rv__text_unload(t, part);
+    return status;
 }
 
 void rv__text_unload(rv__text *t, rv__text_part part)

@@ -57,6 +57,12 @@ void rv__text_embeds_free(rv__text_embeds *e);
 
 const char *rv__text_name(rv__text_part part);           /* of the encoder: "text_encoder" …   */
 const char *rv__text_tokenizer_name(rv__text_part part); /* "tokenizer" …                  */
+/* Called whenever an encoder was opened, with its parameters, to change them; what fails closes it
+ * again.  fn NULL: nobody. */
+typedef rv_status rv__text_opened_fn(void *user, rv__text_part part, rv__params *params,
+                                     rv_error *err);
+void rv__text_on_open(rv__text *t, rv__text_opened_fn *fn, void *user);
+
 const rv__tokenizer *rv__text_tokenizer(const rv__text *t, rv__text_part part);
 
 /* Ids as the pipeline gives them to this encoder: padded or cut to `length` or the encoder's own

@@ -81,11 +81,11 @@ void rv__transformer_release(rv__transformer *t)
     memset(&t->shape, 0, sizeof t->shape);
 }
 
-rv_status rv__transformer_add(rv__transformer *t, const char *name, const rv__tensor *down,
-                              const rv__tensor *up, float scale, rv_error *err)
+rv_status rv__transformer_change(rv__transformer *t, const struct rv__lora_part *part, float weight,
+                                 rv_error *err)
 {
     rv__transformer_release(t); /* its products have no room for it */
-    return rv__params_add(t->net.params, name, down, up, scale, err);
+    return rv__params_change(t->net.params, part, weight, err);
 }
 
 void rv__transformer_plain(rv__transformer *t)

@@ -71,10 +71,10 @@ rv_status rv__transformer_run_cached(rv__transformer *t, const float *latents,
                                      bool *skipped, rv__cancel_fn *cancelled, void *user,
                                      rv_error *err);
 
-/* Adds a low-rank product to the matrix of this name, or takes all additions away; prepare again
- * before running.  See rv__params_add. */
-rv_status rv__transformer_add(rv__transformer *t, const char *name, const rv__tensor *down,
-                              const rv__tensor *up, float scale, rv_error *err);
+/* Changes a matrix as part of a LoRA says, or takes all changes away; prepare again before running.
+ * See rv__params_change. */
+rv_status rv__transformer_change(rv__transformer *t, const struct rv__lora_part *part, float weight,
+                                 rv_error *err);
 void rv__transformer_plain(rv__transformer *t);
 
 /* Gives the prepared graph's memory back; prepare again before running. */

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/graph_op.h"
 #include "engine/lora.h"
 
 #define MATRIX(text, out, in)                                                                      \
@@ -23,6 +24,14 @@ static const rv__tensor modules[] = {
     MATRIX("x_embedder.proj.weight", 4, 2),
 };
 
+static const rv__tensor texts[] = {
+    MATRIX("encoder.block.0.layer.0.SelfAttention.q.weight", 4, 2),
+    MATRIX("shared.weight", 4, 2),
+};
+
+static const rv__lora_modules components[RV__LORA_COMPONENTS] = {
+    [0] = {modules, sizeof modules / sizeof *modules}, [3] = {texts, sizeof texts / sizeof *texts}};
+
 static void use(const rv__lora *l)
 {
     size_t count;
@@ -30,12 +39,16 @@ static void use(const rv__lora *l)
     if (count < 1)
         abort();
     for (size_t i = 0; i < count; i++) {
-        const rv__tensor *m = modules;
+        const rv__tensor *m = components[p[i].component].list;
         while (strcmp(m->name, p[i].module) != 0)
             m++;
-        if (m->n_dims != 2 || p[i].up->shape[0] != m->shape[0] ||
-            p[i].down->shape[1] != m->shape[1] || p[i].up->shape[1] != p[i].down->shape[0])
+        float *rows = calloc((size_t)(m->shape[0] * m->shape[1]), sizeof *rows);
+        rv__patch *patch = NULL;
+        if (m->n_dims != 2 || !rows || !rv__patch_add(&patch, &p[i], 0.5f))
             abort();
+        rv__patch_rows(patch, 0, m->shape[0], m->shape[1], rows);
+        rv__patch_free(patch);
+        free(rows);
     }
 }
 
@@ -56,7 +69,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     rv_error err = {0};
     if (rv__safetensors_parse(file, 8 + header + body, "input", &s, &err) == RV_OK) {
         rv__lora *l;
-        if (rv__lora_read(s, "input", modules, sizeof modules / sizeof *modules, &l, &err) == RV_OK)
+        if (rv__lora_read(s, "input", components, &l, &err) == RV_OK)
             use(l);
         rv__lora_close(l);
     }

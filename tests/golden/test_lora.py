@@ -52,6 +52,22 @@ def distance(a, b):
     return max(abs(x - y) for x, y in zip(a, b))
 
 
+def matrix(draw, rows, columns, size):
+    return [[draw.uniform(-size, size) for _ in range(columns)] for _ in range(rows)]
+
+
+def tensor(rows):
+    return "F32", [len(rows), len(rows[0])], f32(rows)
+
+
+def product(a, b):
+    return [[sum(x * y[j] for x, y in zip(row, b)) for j in range(len(b[0]))] for row in a]
+
+
+def added(w, change, by):
+    return [[x + by * y for x, y in zip(row, add)] for row, add in zip(w, change)]
+
+
 class Lora(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -117,17 +133,97 @@ class Lora(unittest.TestCase):
             raise AssertionError(err)
         return picture
 
-    def merged(self):
-        tensors = dict(self.model)
-        for module, (a, b) in self.pairs.items():
-            _, (out, width), _ = tensors[module + ".weight"]
+    def merged(self, part="transformer", change=None):
+        """The model with change(module, W) as the matrices of `part`, or the pairs added."""
+        tensors = forms.read_part(part)
+        for module in [n[:-7] for n in tensors if n.endswith(".weight")]:
+            shape = tensors[module + ".weight"][1]
+            if len(shape) != 2 or not (change or module in self.pairs):
+                continue
             w = forms.floats(tensors[module + ".weight"])
-            rows = [[w[i * width + k] + WEIGHT * ALPHA / RANK * sum(b[i][r] * a[r][k] for r in range(RANK))
-                     for k in range(width)] for i in range(out)]
-            tensors[module + ".weight"] = ("F32", [out, width], f32(rows))
+            rows = [w[i * shape[1]:(i + 1) * shape[1]] for i in range(shape[0])]
+            new = change(module, rows) if change else added(rows, product(*self.pairs[module][::-1]), WEIGHT * ALPHA / RANK)
+            if new:
+                tensors[module + ".weight"] = ("F32", shape, f32(new))
         file = forms.write_file(self.at("merged.bin"), tensors)
         paths = {p: os.path.join(forms.MODEL, p) for p in forms.PARTS}
-        return {**paths, "transformer": file, "config": forms.MODEL}
+        return {**paths, part: file, "config": forms.MODEL}
+
+    def check_merged(self, tensors, change, part="transformer", weight=WEIGHT):
+        """A file's picture is that of the model with change(module, W) as its matrices, and not the plain one."""
+        forms.write_file(self.at("other.safetensors"), tensors)
+        got, want = self.picture(weight, name="other"), self.picture(None, self.merged(part, change))
+        self.assertLessEqual(distance(got, want), 1)
+        self.assertGreater(distance(got, self.plain), 3)
+
+    def test_lokr(self):
+        q, w1 = "double_stream_blocks.0.block.attn1.to_q", "single_stream_blocks.1.block.ff_i.shared_experts.w3"
+        draw, tensors, changes = random.Random(7), {}, {}
+        for module, full in [(q, True), (w1, False)]:
+            out, width = self.model[module + ".weight"][1]
+            k1, a = matrix(draw, 4, 8, 1), matrix(draw, out // 4, 2, 0.3)
+            b = matrix(draw, 2, width // 8, 0.3)
+            k2, flat = product(a, b), "lycoris_" + module.replace(".", "_")
+            tensors[flat + ".lokr_w1"] = tensor(k1)
+            if full:
+                tensors[flat + ".lokr_w2"] = tensor(k2)
+            else:
+                tensors[flat + ".lokr_w2_a"], tensors[flat + ".lokr_w2_b"] = tensor(a), tensor(b)
+            tensors[flat + ".alpha"] = ("F32", [], struct.pack("<f", ALPHA))
+            by = WEIGHT * (1 if full else ALPHA / 2)  # without a rank alpha means nothing
+            changes[module] = [[by * k1[i // len(k2)][j // len(k2[0])] * k2[i % len(k2)][j % len(k2[0])]
+                                for j in range(width)] for i in range(out)]
+        self.check_merged(tensors, lambda m, w: added(w, changes[m], 1) if m in changes else None)
+
+    def test_loha(self):
+        module, draw = "double_stream_blocks.0.block.ff_i.experts.1.w1", random.Random(8)
+        out, width = self.model[module + ".weight"][1]
+        f = [matrix(draw, out, 2, 1), matrix(draw, 2, width, 1), matrix(draw, out, 3, 1), matrix(draw, 3, width, 1)]
+        names = ["hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"]
+        one, two = product(f[0], f[1]), product(f[2], f[3])
+        change = [[x * y for x, y in zip(a, b)] for a, b in zip(one, two)]
+        flat = "lora_unet_" + module.replace(".", "_")
+        self.check_merged({f"{flat}.{n}": tensor(t) for n, t in zip(names, f)},
+                          lambda m, w: added(w, change, WEIGHT) if m == module else None)
+
+    def test_dora(self):
+        draw, tensors, parts = random.Random(9), {}, {}
+        for i, module in enumerate(["double_stream_blocks.0.block.attn1.to_q", "single_stream_blocks.1.block.attn1.to_k"]):
+            out, width = self.model[module + ".weight"][1]
+            a, b = matrix(draw, RANK, width, 0.2), matrix(draw, out, RANK, 0.2)
+            m = [draw.uniform(0.5, 3) for _ in range(out)]
+            key = f"transformer.{module}." if i else f"base_model.model.{module}."
+            tensors[key + "lora_A.weight"], tensors[key + "lora_B.weight"] = tensor(a), tensor(b)
+            tensors[key + ("dora_scale" if i else "lora_magnitude_vector.weight")] = (
+                "F32", [out, 1] if i else [out], f32([m]))
+            parts[module] = (product(b, a), m)
+
+        def change(module, w):
+            if module not in parts:
+                return None
+            new = []
+            for row, add, length in zip(w, *parts[module]):
+                v = [x + y for x, y in zip(row, add)]
+                g = length / math.sqrt(sum(x * x for x in v))
+                new.append([x + WEIGHT * (g * y - x) for x, y in zip(row, v)])
+            return new
+        self.check_merged(tensors, change)
+
+    def test_text_encoders(self):
+        for part, key, flat, module in [
+                ("text_encoder", "text_encoder.", "lora_te1_", "text_model.encoder.layers.1.self_attn.v_proj"),
+                ("text_encoder_2", "text_encoder_2.", "lora_te2_", "text_projection"),
+                ("text_encoder_3", "text_encoder_3.", "lora_te3_", "encoder.block.1.layer.0.SelfAttention.o"),
+                ("text_encoder_4", "text_encoder_4.", "lora_te4_", "model.layers.0.mlp.down_proj")]:
+            with self.subTest(part):
+                out, width = forms.read_part(part)[module + ".weight"][1]
+                draw = random.Random(10)
+                a, b = matrix(draw, RANK, width, 1), matrix(draw, out, RANK, 1)
+                for down, up in [(key + module + ".lora_A.weight", key + module + ".lora_B.weight"),
+                                 (flat + module.replace(".", "_") + ".lora_down.weight",
+                                  flat + module.replace(".", "_") + ".lora_up.weight")]:
+                    self.check_merged({down: tensor(a), up: tensor(b)},
+                                      lambda m, w: added(w, product(b, a), WEIGHT) if m == module else None, part)
 
     def test_is_the_merged_model(self):
         got, want = self.picture(WEIGHT), self.picture(None, self.merged())
@@ -183,8 +279,13 @@ class Lora(unittest.TestCase):
         q = "transformer.double_stream_blocks.0.block.attn1.to_q."
         for key, word in [("transformer.double_stream_blocks.7.block.attn1.to_q.lora_A.weight", "no such module"),
                           ("lora_unet_double_stream_blocks_0_block_attn1_to_x.alpha", "no such module"),
-                          ("lora_te3_encoder_block_0.lora_down.weight", "text encoder"),
-                          (q + "dora_scale", "DoRA"), ("lycoris_x_embedder_proj.lokr_w1", "LoKr"),
+                          ("lora_te3_encoder_block_0.lora_down.weight", "text encoder has no such"),
+                          ("text_encoder_4.model.embed_tokens.lora_A.weight", "table"),
+                          (q + "dora_scale", "fit the model's shape"),
+                          ("lycoris_x_embedder_proj.lokr_w1", "another kind"),
+                          ("lycoris_x_embedder_proj.lokr_t2", "convolution"),
+                          ("transformer.single_stream_blocks.0.block.attn1.to_q.hada_w1_a", "other half"),
+                          ("transformer.single_stream_blocks.0.block.attn1.to_q.lokr_w2", "other half"),
                           ("something", "not the key of a LoRA")]:
             self.refused(f'key "{key}"', word, **{key: one})
         self.refused(q + "lora_B.weight", "other half", remove=q + "lora_A.weight")
@@ -195,8 +296,12 @@ class Lora(unittest.TestCase):
         self.refused(q + "alpha", "one number", **{q + "alpha": ("F32", [2], bytes(8))})
         self.refused(q + "alpha", "finite", **{q + "alpha": ("F32", [], struct.pack("<f", math.nan))})
         self.refused("to_q_rms_norm", **{"transformer.double_stream_blocks.0.block.attn1.to_q_rms_norm.alpha": number})
-        self.refused("other half",
+        self.refused("no matrix",
                      **{"transformer.double_stream_blocks.0.block.attn1.q_rms_norm.lora_A.weight": one})
+        self.refused(q + "dora_scale", "columns", **{q + "dora_scale": ("F32", [1, 128], bytes(512))})
+        k = "transformer.single_stream_blocks.0.block.attn1.to_q.lokr_w"
+        self.refused(k + "2", "model's shape", **{k + "1": ("F32", [4, 4], bytes(64)), k + "2": ("F32", [4, 4], bytes(64))})
+        self.refused(k + "1", "says again", **{k + "1": one, k + "1_a": one, k + "2": one})
         self.refused("lora[0].model", name="local:absent@1")
 
     def test_alpha_in_the_metadata(self):
