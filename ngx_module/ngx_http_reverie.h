@@ -29,6 +29,63 @@ typedef enum {
 
 
 /*
+ * What is counted in shared memory, for all workers.  Nothing that must
+ * survive lives there.
+ */
+
+#define NGX_HTTP_REVERIE_REFUSED_RATE    1
+#define NGX_HTTP_REVERIE_REFUSED_ACTIVE  2
+#define NGX_HTTP_REVERIE_REFUSED_COST    3
+#define NGX_HTTP_REVERIE_REFUSED_AUTH    4
+
+typedef struct {
+    ngx_uint_t                 version;      /* of this structure */
+    ngx_rbtree_t               tree;         /* of clients with limits */
+    ngx_rbtree_node_t          sentinel;
+    ngx_queue_t                clients;      /* the same, last used first */
+    ngx_atomic_t               evictions;
+} ngx_http_reverie_shared_t;
+
+
+typedef struct {
+    ngx_http_reverie_shared_t *sh;
+    ngx_slab_pool_t           *shpool;
+    size_t                     size;
+} ngx_http_reverie_zone_t;
+
+
+/* amount per period of requests, pictures and US dollars; 0: no limit */
+
+typedef struct {
+    double                     amount[3];
+    ngx_msec_t                 period[3];
+    ngx_uint_t                 active;
+} ngx_http_reverie_limits_t;
+
+
+typedef struct {
+    ngx_str_t                  name;
+    u_char                     hash[32];     /* SHA-256 of the key */
+    ngx_http_reverie_limits_t  limits;
+} ngx_http_reverie_key_t;
+
+
+/* what a call was admitted with; given back when it is over */
+
+typedef struct {
+    ngx_http_reverie_zone_t   *zone;         /* NULL: nothing to give back */
+    ngx_http_reverie_limits_t  limits;
+    u_char                     key[80];
+    size_t                     key_len;
+    ngx_uint_t                 tasks;
+    size_t                     results;
+    size_t                     made;
+    double                     cost;
+    ngx_uint_t                 reason;       /* of a refusal */
+} ngx_http_reverie_admission_t;
+
+
+/*
  * One library context per worker and per distinct set of settings.  The list
  * is made from the configuration by the master and belongs to the cycle; rv
  * and connection exist in workers only.
@@ -41,6 +98,20 @@ typedef struct {
     ngx_connection_t          *connection;   /* around the wake descriptor */
     ngx_queue_t                sessions;     /* of WebSockets, see session.c */
 } ngx_http_reverie_context_t;
+
+
+typedef struct ngx_http_reverie_loc_conf_s  ngx_http_reverie_loc_conf_t;
+
+/* who asks */
+
+typedef struct {
+    ngx_http_reverie_loc_conf_t
+                              *lcf;
+    ngx_http_reverie_zone_t   *zone;
+    ngx_http_reverie_key_t    *key;          /* NULL: nobody we know */
+    ngx_uint_t                 let_in;       /* without a key */
+    ngx_str_t                  limit_key;    /* counted by, without a key */
+} ngx_http_reverie_client_t;
 
 
 /*
@@ -56,6 +127,8 @@ struct ngx_http_reverie_session_s {
     ngx_http_reverie_context_t
                               *context;
     u_char                     uuid[37];     /* connectionSessionUUID */
+    ngx_http_reverie_client_t  client;
+    u_char                     limit_key[80];
     ngx_queue_t                calls;        /* oldest first */
     ngx_uint_t                 ncalls;
     ngx_event_t                timer;        /* while nobody is connected */
@@ -70,6 +143,8 @@ typedef struct {
     ngx_array_t                locations;    /* ngx_http_reverie_loc_conf_t *
                                                 that accept tasks */
     ngx_int_t                  request_id;   /* index of $request_id */
+    ngx_http_reverie_zone_t   *zone;
+    size_t                     zone_size;
 } ngx_http_reverie_main_conf_t;
 
 
@@ -79,7 +154,7 @@ typedef struct {
 } ngx_http_reverie_srv_conf_t;
 
 
-typedef struct {
+struct ngx_http_reverie_loc_conf_s {
     ngx_uint_t                 api;          /* ngx_http_reverie_api_e */
 
     /* settings of the library's context */
@@ -105,6 +180,12 @@ typedef struct {
     size_t                     websocket_message;
     ngx_msec_t                 heartbeat;
 
+    /* who may come, and how often */
+    ngx_array_t               *keys;         /* of ngx_http_reverie_key_t */
+    ngx_flag_t                 keys_in_body;
+    ngx_http_reverie_limits_t *limits;
+    ngx_http_complex_value_t  *limits_key;
+
     /* found while the configuration is read */
     ngx_str_t                  results_uri;
     ngx_str_t                  where;        /* for messages: "file:line" */
@@ -114,7 +195,7 @@ typedef struct {
     /* what a worker knows about the daemon, and since when */
     time_t                     checked;
     ngx_uint_t                 is_up;
-} ngx_http_reverie_loc_conf_t;
+};
 
 
 /*
@@ -141,6 +222,9 @@ struct ngx_http_reverie_ctx_s {
     ngx_http_request_t        *request;
     ngx_http_reverie_body_pt   body_handler;
     ngx_http_reverie_reply_pt  reply;
+    ngx_http_reverie_client_t  client;
+    ngx_http_reverie_admission_t
+                               admission;
     rv_call                   *call;
     ngx_http_reverie_stream_t *stream;       /* NULL: one answer */
     rv_openai_kind             kind;         /* of an OpenAI request */
@@ -149,6 +233,7 @@ struct ngx_http_reverie_ctx_s {
                                                 somebody waits */
     ngx_msec_t                 deadline;
 
+    const char                *refusal;      /* code of a 401 */
     const char                *error;        /* body that replaces the page
                                                 of nginx, see the filter */
     size_t                     error_len;
@@ -196,6 +281,48 @@ char *ngx_http_reverie_set_results_dir(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 char *ngx_http_reverie_set_websocket(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
+
+char *ngx_http_reverie_set_zone(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_reverie_set_auth(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_reverie_set_limits(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+
+/* zone.c */
+
+ngx_int_t ngx_http_reverie_zone_add(ngx_conf_t *cf,
+    ngx_http_reverie_main_conf_t *mcf);
+
+/* keys.c */
+
+char *ngx_http_reverie_keys_read(ngx_conf_t *cf, ngx_str_t *file,
+    ngx_array_t **result);
+ngx_http_reverie_key_t *ngx_http_reverie_keys_check(ngx_array_t *keys,
+    u_char *data, size_t len);
+ngx_int_t ngx_http_reverie_keys_handler(ngx_http_request_t *r);
+
+/* limit.c */
+
+ngx_int_t ngx_http_reverie_limits_parse(ngx_str_t *word,
+    ngx_http_reverie_limits_t *l);
+ngx_uint_t ngx_http_reverie_limit_admit(ngx_http_reverie_client_t *client,
+    rv_batch *batch, ngx_http_reverie_admission_t *a, rv_error *err);
+void ngx_http_reverie_limit_release(ngx_http_reverie_admission_t *a);
+
+/*
+ * admit.c: who asks, and whether a call may run.  For other protocols too: set
+ * the options' admit, event and user (the request's context) as handler.c does.
+ */
+
+ngx_int_t ngx_http_reverie_client_init(ngx_http_request_t *r,
+    ngx_http_reverie_client_t *client);
+ngx_uint_t ngx_http_reverie_admit(ngx_http_reverie_client_t *client,
+    rv_batch *batch, ngx_http_reverie_admission_t *a, rv_error *err);
+bool ngx_http_reverie_admit_request(void *user, rv_batch *batch,
+    rv_error *err);
+void ngx_http_reverie_event(void *user, rv_call *call, rv_job *job,
+    const rv_event *e);
 
 /* settings.c */
 
@@ -281,7 +408,8 @@ ngx_int_t ngx_http_reverie_websocket_handler(ngx_http_request_t *r);
 /* session.c */
 
 ngx_http_reverie_session_t *ngx_http_reverie_session_create(
-    ngx_http_reverie_context_t *context, ngx_log_t *log);
+    ngx_http_reverie_context_t *context, ngx_http_reverie_client_t *client,
+    ngx_log_t *log);
 ngx_http_reverie_session_t *ngx_http_reverie_session_find(
     ngx_http_reverie_context_t *context, const char *uuid);
 void ngx_http_reverie_session_attach(ngx_http_reverie_session_t *session,

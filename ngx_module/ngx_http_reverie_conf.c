@@ -35,6 +35,8 @@ ngx_int_t
 ngx_http_reverie_postconfiguration(ngx_conf_t *cf)
 {
     ngx_uint_t                      i;
+    ngx_http_handler_pt            *handler;
+    ngx_http_core_main_conf_t      *cmcf;
     ngx_http_reverie_loc_conf_t   **lcf;
     ngx_http_reverie_main_conf_t   *mcf;
 
@@ -59,6 +61,19 @@ ngx_http_reverie_postconfiguration(ngx_conf_t *cf)
         }
     }
 
+    if (ngx_http_reverie_zone_add(cf, mcf) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    cmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_core_module);
+
+    handler = ngx_array_push(&cmcf->phases[NGX_HTTP_ACCESS_PHASE].handlers);
+    if (handler == NULL) {
+        return NGX_ERROR;
+    }
+
+    *handler = ngx_http_reverie_keys_handler;
+
     ngx_http_reverie_filter_init();
 
     return NGX_OK;
@@ -74,6 +89,8 @@ ngx_http_reverie_create_main_conf(ngx_conf_t *cf)
     if (mcf == NULL) {
         return NULL;
     }
+
+    mcf->zone_size = 1024 * 1024;
 
     if (ngx_array_init(&mcf->contexts, cf->pool, 4,
                        sizeof(ngx_http_reverie_context_t *))
@@ -168,6 +185,9 @@ ngx_http_reverie_create_loc_conf(ngx_conf_t *cf)
     lcf->websocket_resume = NGX_CONF_UNSET_MSEC;
     lcf->websocket_message = NGX_CONF_UNSET_SIZE;
     lcf->heartbeat = NGX_CONF_UNSET_MSEC;
+    lcf->keys = NGX_CONF_UNSET_PTR;
+    lcf->keys_in_body = NGX_CONF_UNSET;
+    lcf->limits = NGX_CONF_UNSET_PTR;
 
     return lcf;
 }
@@ -203,6 +223,19 @@ ngx_http_reverie_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_conf_merge_value(conf->ignore_client_abort,
                          prev->ignore_client_abort, 0);
     ngx_conf_merge_msec_value(conf->heartbeat, prev->heartbeat, 15 * 1000);
+
+    if (conf->keys == NGX_CONF_UNSET_PTR) {
+        conf->keys_in_body = prev->keys_in_body;
+    }
+
+    ngx_conf_merge_ptr_value(conf->keys, prev->keys, NULL);
+    ngx_conf_init_value(conf->keys_in_body, 1);
+
+    if (conf->limits == NGX_CONF_UNSET_PTR) {
+        conf->limits_key = prev->limits_key;
+    }
+
+    ngx_conf_merge_ptr_value(conf->limits, prev->limits, NULL);
 
     /* one directive sets all of them */
 

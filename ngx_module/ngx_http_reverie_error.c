@@ -362,12 +362,19 @@ ngx_http_reverie_replace_page(ngx_http_request_t *r,
 {
     u_char                          text[128];
     ngx_str_t                       body, value;
-    const char                     *message;
+    const char                     *code, *message;
     ngx_http_core_loc_conf_t       *clcf;
     const ngx_http_reverie_error_t *e;
 
     e = ngx_http_reverie_find_error(r->headers_out.status);
+    code = e->code;
     message = e->message;
+
+    if (ctx->refusal && r->headers_out.status == NGX_HTTP_UNAUTHORIZED) {
+        code = ctx->refusal;
+        message = code[0] == 'm' ? "an API key is needed"
+                                 : "the API key is wrong";
+    }
 
     if (message == NULL) {
         clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
@@ -379,7 +386,7 @@ ngx_http_reverie_replace_page(ngx_http_request_t *r,
         message = (char *) text;
     }
 
-    if (ngx_http_reverie_write_error(r, r->headers_out.status, e->code,
+    if (ngx_http_reverie_write_error(r, r->headers_out.status, code,
                                      message, &body)
         != NGX_OK)
     {

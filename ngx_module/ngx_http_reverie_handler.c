@@ -193,8 +193,14 @@ ngx_http_reverie_start(ngx_http_request_t *r, ngx_http_reverie_ctx_t *ctx,
 
     options.results_url = (char *) prefix.data;
     options.dry_run = ngx_http_reverie_arg_is_on(r, "dryRun");
+    options.admit = ngx_http_reverie_admit_request;
+    options.event = ngx_http_reverie_event;
     options.done = ngx_http_reverie_done;
     options.user = ctx;
+
+    if (ngx_http_reverie_client_init(r, &ctx->client) != NGX_OK) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
 
     if (ngx_http_reverie_stream_options(r, ctx, &options) != NGX_OK) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
@@ -397,6 +403,8 @@ ngx_http_reverie_cleanup(void *data)
     ctx->call = NULL;
 
     rv_call_free(call);
+
+    ngx_http_reverie_limit_release(&ctx->admission);
 
     if (ctx->stream) {
         ngx_http_reverie_stream_free(ctx->stream);

@@ -136,6 +136,27 @@ static ngx_command_t  ngx_http_reverie_commands[] = {
       offsetof(ngx_http_reverie_loc_conf_t, heartbeat),
       NULL },
 
+    { ngx_string("reverie_zone"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
+      ngx_http_reverie_set_zone,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("reverie_auth"),
+      NGX_HTTP_REVERIE_ANYWHERE|NGX_CONF_TAKE12,
+      ngx_http_reverie_set_auth,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("reverie_limits"),
+      NGX_HTTP_REVERIE_ANYWHERE|NGX_CONF_1MORE,
+      ngx_http_reverie_set_limits,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
     { ngx_string("reverie_results_dir"),
       NGX_HTTP_REVERIE_ANYWHERE|NGX_CONF_TAKE1,
       ngx_http_reverie_set_results_dir,

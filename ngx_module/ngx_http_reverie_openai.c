@@ -173,7 +173,9 @@ ngx_http_reverie_openai_body(ngx_http_request_t *r,
 
     lcf = ngx_http_get_module_loc_conf(r, ngx_http_reverie_module);
 
-    if (ngx_http_reverie_results_prefix(r, &prefix) != NGX_OK) {
+    if (ngx_http_reverie_results_prefix(r, &prefix) != NGX_OK
+        || ngx_http_reverie_client_init(r, &ctx->client) != NGX_OK)
+    {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
@@ -195,6 +197,7 @@ ngx_http_reverie_openai_body(ngx_http_request_t *r,
     options.kind = ctx->kind;
     options.call.results_url = (char *) prefix.data;
     options.call.dry_run = ngx_http_reverie_arg_is_on(r, "dryRun");
+    options.call.admit = ngx_http_reverie_admit_request;
     options.call.event = ngx_http_reverie_partial_event;
     options.call.done = ngx_http_reverie_openai_done;
     options.call.user = ctx;

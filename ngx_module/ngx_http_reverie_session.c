@@ -15,9 +15,13 @@ typedef struct {
     ngx_queue_t                  queue;
     ngx_http_reverie_session_t  *session;
     rv_call                     *call;
+    ngx_http_reverie_admission_t
+                                 admission;
 } ngx_http_reverie_session_call_t;
 
 
+static bool ngx_http_reverie_session_admit(void *user, rv_batch *batch,
+    rv_error *err);
 static void ngx_http_reverie_session_event(void *user, rv_call *call,
     rv_job *job, const rv_event *e);
 static void ngx_http_reverie_session_done(void *user, rv_call *call);
@@ -29,7 +33,7 @@ static void ngx_http_reverie_session_timer_handler(ngx_event_t *ev);
 
 ngx_http_reverie_session_t *
 ngx_http_reverie_session_create(ngx_http_reverie_context_t *context,
-    ngx_log_t *log)
+    ngx_http_reverie_client_t *client, ngx_log_t *log)
 {
     u_char                       b[16], *p;
     ngx_uint_t                   i;
@@ -61,6 +65,15 @@ ngx_http_reverie_session_create(ngx_http_reverie_context_t *context,
 
     s->ident[3] = (void *) -1;
     s->context = context;
+    s->client = *client;
+
+    /* it outlives the request that the text belongs to */
+
+    s->client.limit_key.data = s->limit_key;
+    s->client.limit_key.len = ngx_min(client->limit_key.len,
+                                      sizeof(s->limit_key));
+    ngx_memcpy(s->limit_key, client->limit_key.data, s->client.limit_key.len);
+
     ngx_queue_init(&s->calls);
     ngx_queue_insert_tail(&context->sessions, &s->queue);
 
@@ -189,6 +202,7 @@ ngx_http_reverie_session_start(ngx_http_reverie_session_t *s, rv_batch *batch,
     }
 
     options->messages = 1;
+    options->admit = ngx_http_reverie_session_admit;
     options->event = ngx_http_reverie_session_event;
     options->done = ngx_http_reverie_session_done;
     options->user = sc;
@@ -254,7 +268,18 @@ ngx_http_reverie_session_drop(ngx_http_reverie_session_call_t *sc)
     sc->session->ncalls--;
 
     rv_call_free(sc->call);
+    ngx_http_reverie_limit_release(&sc->admission);
     ngx_free(sc);
+}
+
+
+static bool
+ngx_http_reverie_session_admit(void *user, rv_batch *batch, rv_error *err)
+{
+    ngx_http_reverie_session_call_t *sc = user;
+
+    return ngx_http_reverie_admit(&sc->session->client, batch, &sc->admission,
+                                  err);
 }
 
 
@@ -263,6 +288,8 @@ ngx_http_reverie_session_event(void *user, rv_call *call, rv_job *job,
     const rv_event *e)
 {
     ngx_http_reverie_session_call_t *sc = user;
+
+    sc->admission.made += (e->kind == RV_EVENT_IMAGE);
 
     if (e->kind == RV_EVENT_IMAGE && sc->session->notify) {
         sc->session->notify(sc->session->data);

@@ -62,7 +62,6 @@ ngx_http_reverie_stream_options(ngx_http_request_t *r,
     ctx->stream->previews = ngx_http_reverie_arg_is_on(r, "preview");
 
     options->previews = ctx->stream->previews;
-    options->event = ngx_http_reverie_stream_event;
 
     return NGX_OK;
 }

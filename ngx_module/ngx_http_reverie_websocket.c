@@ -89,7 +89,7 @@ static void ngx_http_reverie_websocket_on_message(
 static void ngx_http_reverie_websocket_tasks(ngx_http_reverie_websocket_t *ws,
     rv_batch *batch);
 static void ngx_http_reverie_websocket_resume(
-    ngx_http_reverie_websocket_t *ws, const char *uuid);
+    ngx_http_reverie_websocket_t *ws, rv_task_info *info);
 
 
 static struct wslay_event_callbacks  ngx_http_reverie_websocket_callbacks = {
@@ -301,7 +301,11 @@ ngx_http_reverie_websocket_create(ngx_http_request_t *r)
         return NULL;
     }
 
-    ws->session = ngx_http_reverie_session_create(lcf->context,
+    if (ngx_http_reverie_client_init(r, &ctx->client) != NGX_OK) {
+        return NULL;
+    }
+
+    ws->session = ngx_http_reverie_session_create(lcf->context, &ctx->client,
                                                   r->connection->log);
     if (ws->session == NULL) {
         return NULL;
@@ -833,7 +837,7 @@ ngx_http_reverie_websocket_tasks(ngx_http_reverie_websocket_t *ws,
         info = rv_task_facts(task);
 
         if (info.key && info.session) {
-            ngx_http_reverie_websocket_resume(ws, info.session);
+            ngx_http_reverie_websocket_resume(ws, &info);
         }
     }
 
@@ -857,13 +861,24 @@ ngx_http_reverie_websocket_tasks(ngx_http_reverie_websocket_t *ws,
 
 static void
 ngx_http_reverie_websocket_resume(ngx_http_reverie_websocket_t *ws,
-    const char *uuid)
+    rv_task_info *info)
 {
+    ngx_array_t                 *keys;
     ngx_http_reverie_session_t  *old;
 
-    old = ngx_http_reverie_session_find(ws->session->context, uuid);
+    old = ngx_http_reverie_session_find(ws->session->context, info->session);
 
     if (old == NULL || ws->session->ncalls) {
+        return;
+    }
+
+    keys = old->client.lcf->keys;
+
+    if (keys
+        && ngx_http_reverie_keys_check(keys, (u_char *) info->key,
+                                       ngx_strlen(info->key))
+           != old->client.key)
+    {
         return;
     }
 

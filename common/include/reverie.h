@@ -277,10 +277,12 @@ typedef struct rv_call_options {
     const char *results_url; /* prefix of picture URLs for this call; NULL: the context's */
     const char *owner;       /* whose tasks these are: a task is known under its taskUUID to its owner only; NULL: nobody's */
     const char *session;     /* connectionSessionUUID that an authentication task is answered with; NULL: a new one */
-    const rv_error *refusal; /* no task of this call may run or be answered: each gets this error; NULL: they may   */
     bool dry_run;            /* tasks are checked and priced, but not run                                           */
     bool messages;           /* answers are taken one by one with rv_call_message; the reply has no body            */
     bool        previews;    /* step events shall bring a preview, whatever preview_steps says */
+    /* May these tasks run?  Asked once, before the first of them would; may be NULL.  When it says no, none is run or
+     * answered: each gets the error. */
+    bool (*admit)(void *user, rv_batch *b, rv_error *err);
     /* Progress; may be NULL.  job is borrowed. */
     void (*event)(void *user, rv_call *call, rv_job *job, const rv_event *e);
     /* The reply is ready (rv_call_reply).  Runs inside rv_dispatch, never inside rv_call_begin. */

@@ -190,9 +190,7 @@ static void begin(rv *r, rv_call *c, rv__slot *slot, rv_task *t, const rv_call_o
     const char *type = rv__task_type(t);
     size_t pending = c->pending;
     slot->task = t;
-    if (o->refusal)
-        slot->error = *o->refusal;
-    else if (strcmp(type, "ping") == 0)
+    if (strcmp(type, "ping") == 0)
         answer_ping(slot);
     else if (strcmp(type, "authentication") == 0)
         answer_authentication(slot, o->session);
@@ -217,7 +215,6 @@ static bool copy_options(rv_call *c, const rv_call_options *o)
     c->results_url = rv__queue_text(o->results_url, &ok);
     c->owner = rv__queue_text(o->owner, &ok);
     c->options.results_url = c->options.session = c->options.owner = NULL;
-    c->options.refusal = NULL;
     return ok;
 }
 
@@ -240,10 +237,15 @@ rv_call *rv__call_start(rv *r, rv_batch *batch, const rv_call_options *options,
     c->count = n;
     c->r = r;
     c->openai = openai;
+    rv_error why;
+    rv__error_clear(&why);
+    bool may_run = rv__openai_is_refused(openai) || !o->admit || o->admit(o->user, batch, &why);
     for (size_t i = 0; i < n; i++) {
         c->slots[i].call = c;
         rv_task *t = rv_batch_task(batch, i);
-        if (t && !rv__openai_is_refused(openai))
+        if (t && !may_run)
+            c->slots[i].error = why;
+        else if (t && !rv__openai_is_refused(openai))
             begin(r, c, &c->slots[i], t, o);
     }
     if (!c->pending)

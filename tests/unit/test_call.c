@@ -550,12 +550,18 @@ static void a_body_without_tasks_is_one_message(void **state)
     rv_close(r);
 }
 
+static bool refuse(void *user, rv_batch *b, rv_error *err)
+{
+    assert_int_equal(rv_batch_size(b), 2);
+    *err = (rv_error){.status = RV_RATE_LIMIT, .code = "rateLimitExceeded", .retry_after_ms = 7000};
+    return false;
+}
+
 static void calls_can_be_refused_or_dry(void **state)
 {
     rv *r = open_stub("0");
-    rv_error why = {.status = RV_RATE_LIMIT, .code = "rateLimitExceeded", .retry_after_ms = 7000};
     rv_call *c = start(r, "[" TASK(1, "a", INLINE) "," TASK(2, "a", INLINE) "]",
-                       &(rv_call_options){.refusal = &why});
+                       &(rv_call_options){.admit = refuse});
     assert_int_equal(rv_call_reply(c)->http_status, 429);
     assert_int_equal(rv_call_reply(c)->retry_after_ms, 7000);
     rv__value *v = reply_value(c);

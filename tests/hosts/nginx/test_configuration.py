@@ -11,6 +11,10 @@ class Checks(unittest.TestCase):
     def check(self, **pieces):
         server = Nginx(**pieces)
         self.addCleanup(server.stop)
+        example = os.path.join(server.folder, "example")
+        with open(example, "w") as f:
+            f.write("# no keys\n")
+        os.chmod(example, 0o640)
         return server.check()
 
     def accepts(self, **pieces):
@@ -30,6 +34,8 @@ class Checks(unittest.TestCase):
                      "reverie_max_tasks 1000;", "reverie_max_steps 1;", "reverie_queue 100000;",
                      "reverie_sync_timeout 10m;", "reverie_ignore_client_abort on;", "reverie_results_dir r;",
                      "reverie_results_url https://$host/p/;", "reverie_results_ttl 30d;",
+                     "reverie_auth off;", "reverie_auth keys=example;", "reverie_auth keys=example body=off;",
+                     "reverie_limits off;", "reverie_limits requests=1/s images=20/m cost=1.5/d active=3 key=$uri;",
                      "reverie_websocket off;", "reverie_websocket on;", "reverie_heartbeat 1m;",
                      "reverie_websocket on idle=1m resume=0 max_message=1k;"):
             with self.subTest(line):
@@ -61,6 +67,17 @@ class Checks(unittest.TestCase):
                 ("reverie_results_dir a; reverie_results_dir b;", "is duplicate"),
                 ("reverie_results_url a; reverie_results_url b;", "is duplicate"),
                 ("reverie_results_ttl x;", "invalid value"),
+                ("reverie_auth on;", 'invalid value "on"'),
+                ("reverie_auth keys=example body=maybe;", 'invalid parameter "body=maybe"'),
+                ("reverie_auth off; reverie_auth off;", "is duplicate"),
+                ("reverie_limits images=5;", 'invalid limit "images=5"'),
+                ("reverie_limits images=0/s;", "invalid limit"),
+                ("reverie_limits active=0;", "invalid limit"),
+                ("reverie_limits cost=0.00001/d;", "invalid limit"),
+                ("reverie_limits off images=5/s;", 'invalid limit "off"'),
+                ("reverie_limits key=$nothing;", 'unknown "nothing" variable'),
+                ("reverie_limits off; reverie_limits off;", "is duplicate"),
+                ("reverie_zone 1m;", "is not allowed here"),
                 ("reverie_websocket maybe;", 'invalid value "maybe"'),
                 ("reverie_websocket off idle=1s;", 'invalid value "off"'),
                 ("reverie_websocket on idle=0;", 'invalid parameter "idle=0"'),
@@ -70,6 +87,11 @@ class Checks(unittest.TestCase):
                 ("reverie_no_such_thing on;", "unknown directive")):
             with self.subTest(line):
                 self.refuses(words, generate=line)
+
+    def test_zone(self):
+        self.accepts(http="reverie_executor stub; reverie_zone 64k;")
+        for size in ("1k", "x", "-1"):
+            self.refuses(f'invalid size "{size}"', http=f"reverie_executor stub; reverie_zone {size};")
 
     def test_handlers(self):
         self.refuses('invalid protocol "smtp"', locations="location /x { reverie smtp; }")
