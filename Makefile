@@ -16,7 +16,7 @@ demo: ## one picture from a prompt through nginx and our engine
 	@$(BOX) -g build sh -c 'config/build $(BUILD) && exec config/demo "$$1"' demo "$(PROMPT)"
 
 test: ## every test that a clone can run alone
-	@$(BOX) -g build,test,lua,gimp sh -c 'config/build $(BUILD) && exec tests/run $(BUILD)'
+	@$(BOX) -g build,test,lua,clients,gimp sh -c 'config/build $(BUILD) && exec tests/run $(BUILD)'
 
 serve: ## engine and nginx in the foreground: make serve PORT=8188 [MODEL=path] [CONF=dir]
 	@MODEL="$(MODEL)" CONF="$(CONF)" $(BOX) -g build sh -c 'config/build $(BUILD) && exec config/serve $(PORT)'

@@ -324,18 +324,20 @@ static bool is_true(work *w, const rv__value *v, const char *name)
     return on;
 }
 
-/* OpenAI's own models always answer with base64, and their clients rely on it. */
-static bool answers_inline(const char *model)
+/* OpenAI's own models, and all edits there, answer with base64 unless told otherwise, and clients
+ * rely on it. */
+static bool answers_inline(const rv__openai *o)
 {
-    return model &&
-           (strncmp(model, "gpt-image", 9) == 0 || strncmp(model, "chatgpt-image", 13) == 0);
+    const char *model = o->model ? o->model : "";
+    return o->kind == RV_OPENAI_EDITS || strncmp(model, "gpt-image", 9) == 0 ||
+           strncmp(model, "chatgpt-image", 13) == 0;
 }
 
 static void write_output_type(work *w)
 {
     taken *t = &w->t;
     const char *text = rv__json_string(t->response);
-    bool inline_data = answers_inline(w->o->model);
+    bool inline_data = answers_inline(w->o);
     if (t->response && text && strcmp(text, "b64_json") == 0)
         inline_data = true;
     else if (t->response && text && strcmp(text, "url") == 0)

@@ -131,6 +131,7 @@ class Edits(OpenAICase):
                              ("mask", "m.png", png(alpha=True)))
         answer = self.post("edits", body, headers).json()
         self.assertEqual([d["seed"] for d in answer["data"]], [5, 6])
+        self.assertEqual(kind(base64.b64decode(answer["data"][0]["b64_json"])), "PNG")
         self.assertEqual(answer["size"], "160x128")
         self.assertEqual(answer["usage"]["input_tokens_details"]["image_tokens"], 80)
 

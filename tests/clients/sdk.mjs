@@ -1,0 +1,84 @@
+// @runware/sdk-js over WebSocket.
+import { Runware } from "@runware/sdk-js";
+import { assert, base, download, isPicture, test, tiny } from "./kit.mjs";
+
+const url = `${base.replace("http", "ws")}/generate`;
+const formats = { PNG: "png", JPG: "jpeg", WEBP: "webp" };
+
+// Every test has its own connection and closes it.
+function withClient(run, settings = {}) {
+  return async () => {
+    const client = await Runware.initialize({ apiKey: "any", url, shouldReconnect: false, timeoutDuration: 60000, globalMaxRetries: 0, ...settings });
+    try {
+      await client.ensureConnection();
+      return await run(client);
+    } finally {
+      await client.disconnect();
+    }
+  };
+}
+
+async function bytesOf(item) {
+  if (item.imageURL) return download(item.imageURL);
+  return Buffer.from(item.imageBase64Data ?? item.imageDataURI.split(",")[1], "base64");
+}
+
+test("sdk-js: connects and authenticates", withClient(async (client) => assert.equal(client.connected ? client.connected() : true, true)));
+
+for (const outputType of ["URL", "base64Data", "dataURI"])
+  for (const outputFormat of ["PNG", "JPG", "WEBP"])
+    test(`sdk-js: ${outputFormat} as ${outputType}`, withClient(async (client) => {
+      const images = await client.imageInference({ ...tiny, outputType, outputFormat });
+      assert.equal(images.length, 1);
+      const key = { URL: "imageURL", base64Data: "imageBase64Data", dataURI: "imageDataURI" }[outputType];
+      assert.ok(images[0][key]);
+      isPicture(await bytesOf(images[0]), formats[outputFormat]);
+      assert.equal(images[0].seed, 7);
+      assert.ok(images[0].imageUUID && images[0].taskUUID);
+    }));
+
+for (const numberResults of [2, 5])
+  test(`sdk-js: numberResults ${numberResults}`, withClient(async (client) => {
+    const images = await client.imageInference({ ...tiny, numberResults, outputType: "base64Data" });
+    assert.equal(images.length, numberResults);
+    assert.deepEqual(images.map((i) => i.seed).sort((a, b) => a - b), Array.from({ length: numberResults }, (_, i) => 7 + i));
+    assert.equal(new Set(images.map((i) => i.imageBase64Data)).size, numberResults);
+  }));
+
+test("sdk-js: pictures as they finish", withClient(async (client) => {
+  const parts = [];
+  const images = await client.imageInference({ ...tiny, numberResults: 3, onPartialImages: (found) => parts.push(...found) });
+  assert.equal(images.length, 3);
+  assert.ok(parts.length >= 3);
+}));
+
+test("sdk-js: three requests at once on one connection", withClient(async (client) => {
+  const all = await Promise.all([1, 2, 3].map((seed) => client.imageInference({ ...tiny, seed, outputType: "base64Data" })));
+  assert.deepEqual(all.map((images) => images[0].seed), [1, 2, 3]);
+}));
+
+test("sdk-js: seeds are reproducible", withClient(async (client) => {
+  const once = async (seed) => (await client.imageInference({ ...tiny, seed, outputType: "base64Data" }))[0].imageBase64Data;
+  assert.equal(await once(21), await once(21));
+  assert.notEqual(await once(21), await once(22));
+}));
+
+test("sdk-js: cost when asked for", withClient(async (client) => {
+  const [image] = await client.imageInference({ ...tiny, includeCost: true });
+  assert.ok(image.imageURL);
+}));
+
+for (const [what, members, text] of [
+  ["a bad width", { width: 100 }, /width/], ["an unknown model", { model: "runware:1@1" }, /not served/],
+  ["a wrong type", { steps: "two" }, /steps/], ["an unknown parameter", { colour: "red" }, /colour/],
+  ["a value below its range", { CFGScale: -1 }, /CFGScale/]])
+  test(`sdk-js: ${what} is told`, withClient((client) => assert.rejects(
+    client.imageInference({ ...tiny, ...members }), (e) => {
+      assert.match(JSON.stringify(e?.error ?? e?.message ?? e), text);
+      return true;
+    })));
+
+test("sdk-js: a connection goes on after an error", withClient(async (client) => {
+  await assert.rejects(client.imageInference({ ...tiny, width: 100 }));
+  isPicture(await bytesOf((await client.imageInference({ ...tiny, outputFormat: "PNG" }))[0]), "png");
+}));
