@@ -3,6 +3,7 @@
 #include <cblas.h>
 #include <math.h>
 
+#include "attention_int8.h"
 #include "graph_op.h"
 #include "vector_math.h"
 
@@ -149,6 +150,8 @@ struct ggml_tensor *rv__attention(rv__graph *g, struct ggml_tensor *q, struct gg
         rv__graph_refuse(g, "attention's inputs do not fit each other");
         return NULL;
     }
+    if (rv__attention_int8_fits(g, q, k, mask, heads))
+        return rv__attention_int8(g, q, k, v, mask, heads, kv_heads, scale);
     a = rv__graph_alloc(g, sizeof *a);
     if (!a)
         return NULL;

@@ -110,8 +110,22 @@ static void close_model(engine *e)
     atomic_store(&e->is_loaded, false);
 }
 
+/* How exact the card wants pictures: "float32" (the default) or "fast". */
+static rv_status read_precision(const rv__model *model, bool *fast, rv_error *err)
+{
+    const char *word = rv__json_get_string(model->engine, "precision", "float32");
+
+    *fast = strcmp(word, "fast") == 0;
+    return *fast || strcmp(word, "float32") == 0
+               ? RV_OK
+               : rv__fail(err, RV_FORMAT,
+                          "%s: engine.precision of the model's card is 'float32' or 'fast', not "
+                          "'%.40s'",
+                          model->id, word);
+}
+
 /* One model is open at a time; its weights are mapped, so that changing back is cheap. */
-static rv_status open_model(engine *e, const rv__model *model, rv_error *err)
+static rv_status open_weights(engine *e, const rv__model *model, rv_error *err)
 {
     char *path = model ? rv__model_weights(model) : NULL;
     rv_status status = RV_OK;
@@ -136,6 +150,18 @@ static rv_status open_model(engine *e, const rv__model *model, rv_error *err)
     if (status != RV_OK)
         close_model(e);
     atomic_store(&e->is_loaded, status == RV_OK);
+    return status;
+}
+
+static rv_status open_model(engine *e, const rv__model *model, rv_error *err)
+{
+    bool fast = false;
+    rv_status status = open_weights(e, model, err);
+
+    if (status == RV_OK)
+        status = read_precision(model, &fast, err);
+    if (status == RV_OK)
+        rv__pipeline_fast(e->pipeline, fast);
     return status;
 }
 

@@ -13,8 +13,9 @@
 
 #include "base/memory.h"
 #include "graph_op.h"
+#include "int8.h"
 
-enum { ALIGN = 64, MAX_THREADS = 256 };
+enum { ALIGN = 64, MAX_THREADS = 256, REMEMBERED = 4 };
 
 struct rv__device {
     ggml_backend_t backend;
@@ -47,7 +48,12 @@ struct rv__graph {
     block *blocks;
     size_t used, max, scratch_bytes;
     const char *refused;
-    bool out_of_memory, is_built;
+    bool out_of_memory, is_built, is_fast;
+    struct {
+        const struct ggml_tensor *x;
+        struct ggml_tensor *form;
+    } remembered[REMEMBERED];
+    size_t remember_next;
     rv__tap_fn *tap_fn;
     void *tap_user;
     tap *taps, **taps_end;
@@ -222,6 +228,31 @@ bool rv__graph_room(rv__graph *g, int n)
     }
     g->used += (size_t)n;
     return true;
+}
+
+void rv__graph_fast(rv__graph *g, bool fast)
+{
+    g->is_fast = fast && rv__int8_usable();
+}
+
+bool rv__graph_is_fast(const rv__graph *g)
+{
+    return g->is_fast;
+}
+
+void rv__graph_remember(rv__graph *g, const struct ggml_tensor *x, struct ggml_tensor *form)
+{
+    g->remembered[g->remember_next].x = form ? x : NULL;
+    g->remembered[g->remember_next].form = form;
+    g->remember_next = (g->remember_next + 1) % REMEMBERED;
+}
+
+struct ggml_tensor *rv__graph_remembered(const rv__graph *g, const struct ggml_tensor *x)
+{
+    for (size_t i = 0; i < REMEMBERED; i++)
+        if (x && g->remembered[i].x == x)
+            return g->remembered[i].form;
+    return NULL;
 }
 
 void rv__graph_scratch(rv__graph *g, size_t bytes)

@@ -76,6 +76,10 @@ typedef struct rv__graph rv__graph;
 rv__graph *rv__graph_new(rv__device *d, size_t max_nodes);
 void rv__graph_free(rv__graph *g);
 
+/* Large products of this graph may round to eight bits where the processor is faster with them
+ * (int8.h); without it, or on other processors, everything is float32.  Set before adding nodes. */
+void rv__graph_fast(rv__graph *g, bool fast);
+
 /* Called after each run for every tapped tensor, in graph order; data is contiguous F32 or I32. */
 typedef void rv__tap_fn(void *user, const char *name, const struct ggml_tensor *t,
                         const void *data);

@@ -30,6 +30,13 @@ bool rv__graph_room(rv__graph *g, int n);
 /* Marks the graph as unbuildable with this sentence (static). */
 void rv__graph_refuse(rv__graph *g, const char *why);
 
+/* May products be made in eight bits?  (rv__graph_fast, and the processor can.) */
+bool rv__graph_is_fast(const rv__graph *g);
+
+/* A form of x that several nodes read: the last few that were remembered are found again. */
+void rv__graph_remember(rv__graph *g, const struct ggml_tensor *x, struct ggml_tensor *form);
+struct ggml_tensor *rv__graph_remembered(const rv__graph *g, const struct ggml_tensor *x);
+
 /* Makes sure that every thread has so many bytes when the graph runs. */
 void rv__graph_scratch(rv__graph *g, size_t bytes);
 void *rv__op_scratch(const rv__op *op, int thread); /* 64-byte aligned */
@@ -70,11 +77,15 @@ void rv__patch_free(rv__patch *list);
 /* Puts `weight` times a part behind the list; out of memory: false. */
 bool rv__patch_add(rv__patch **list, const struct rv__lora_part *part, float weight);
 
+typedef struct rv__packed rv__packed; /* a weight in eight bits (product_int8.c) */
+
 typedef struct rv__leaf {
     const rv__tensor *tensor;
     rv__addition *additions;
     rv__patch *patches;
+    rv__packed *packed; /* owned; NULL until a fast graph uses the weight */
 } rv__leaf;
+void rv__packed_free(rv__packed *p);
 
 /* Rows of a weight as F32, whatever it is stored as; plain: what the leaf says of itself is all. */
 bool rv__weight_is_plain(const struct ggml_tensor *leaf);
@@ -87,5 +98,9 @@ void rv__weight_rows(const struct ggml_tensor *leaf, int64_t first, int64_t coun
 struct ggml_tensor *rv__grouped_linear(rv__graph *g, struct ggml_tensor *const *weights,
                                        struct ggml_tensor *const *gate_weights, int groups,
                                        struct ggml_tensor *x, struct ggml_tensor *offsets);
+
+/* Will that product, of so many rows, be made in eight bits?  x may then be rv__int8_rows already. */
+bool rv__grouped_in_bytes(rv__graph *g, struct ggml_tensor *const *weights,
+                          struct ggml_tensor *const *gates, int groups, int64_t rows);
 
 #endif

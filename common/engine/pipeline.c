@@ -30,6 +30,7 @@ struct rv__pipeline {
     rv__prompt_cache *prompts;
     rv__lora_set *loras;
     int calls, skipped;   /* of the last picture */
+    bool is_fast;
     rv__preview *preview; /* NULL until somebody wants to watch */
 };
 
@@ -260,6 +261,7 @@ static rv_status encode_texts(job *j, rv_error *err)
                                         .llama_tokens = e->llama_tokens,
                                         .llama_layers = e->llama_layers};
     }
+    rv__transformer_fast(j->p->transformer, j->p->is_fast);
     rv__transformer_reuse(j->p->transformer, r->cache);
     return rv__transformer_prepare(j->p->transformer, j->width, j->height, conditions, (int)j->rows,
                                    err);
@@ -415,6 +417,11 @@ static rv_status decode(job *j, uint8_t *bytes, float *decoded, rv_error *err)
     if (!decoded)
         rv__free(planes);
     return status;
+}
+
+void rv__pipeline_fast(rv__pipeline *p, bool fast)
+{
+    p->is_fast = fast;
 }
 
 void rv__pipeline_evaluations(const rv__pipeline *p, int *all, int *skipped)

@@ -20,6 +20,10 @@ void rv__pipeline_close(rv__pipeline *p);
 /* Opens all parts now instead of with the first picture. */
 rv_status rv__pipeline_load(rv__pipeline *p, rv_error *err);
 
+/* Pictures from now on may be made with products in eight bits where the processor is faster with
+ * them (rv__transformer_fast); texts and autoencoder stay in float32. */
+void rv__pipeline_fast(rv__pipeline *p, bool fast);
+
 /* A LoRA file and how strongly it acts. */
 typedef struct rv__lora_use {
     const char *path;

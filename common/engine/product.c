@@ -7,6 +7,7 @@
 
 #include "base/memory.h"
 #include "graph_op.h"
+#include "product_int8.h"
 #include "tensor_rows.h"
 #include "vector_math.h"
 
@@ -274,6 +275,9 @@ static struct ggml_tensor *single(rv__graph *g, struct ggml_tensor *weight,
 
     if (!weight || !x || !fits(g, weight, x))
         return NULL;
+    if (rv__int8_fits(g, weight, gate, x->ne[1] * x->ne[2]))
+        return rv__int8_build(g, &(rv__int8_product){.weight = weight, .gate = gate, .bias = bias},
+                              x, weight->ne[0], weight->ne[1], x->ne[1] * x->ne[2]);
     x = with_whole_rows(g, x);
     p = rv__graph_alloc(g, sizeof *p);
     if (!p || !x)
@@ -302,19 +306,34 @@ struct ggml_tensor *rv__swiglu(rv__graph *g, struct ggml_tensor *w1, struct ggml
     return w1 && w3 ? single(g, w3, w1, NULL, x) : NULL;
 }
 
+bool rv__grouped_in_bytes(rv__graph *g, struct ggml_tensor *const *weights,
+                          struct ggml_tensor *const *gates, int groups, int64_t rows)
+{
+    for (int i = 0; i < groups; i++)
+        if (!rv__int8_fits(g, weights[i], gates ? gates[i] : NULL, rows))
+            return false;
+    return true;
+}
+
 struct ggml_tensor *rv__grouped_linear(rv__graph *g, struct ggml_tensor *const *weights,
                                        struct ggml_tensor *const *gate_weights, int groups,
                                        struct ggml_tensor *x, struct ggml_tensor *offsets)
 {
     struct ggml_tensor *args[2] = {x, offsets};
+    bool in_bytes = x && x->type == GGML_TYPE_I8;
     product *p;
 
     if (!x || !offsets || groups < 1 || offsets->ne[0] != groups + 1)
         return NULL;
     for (int i = 0; i < groups; i++)
-        if (!weights[i] || !fits(g, weights[i], x))
+        if (!weights[i] || (!in_bytes && !fits(g, weights[i], x)))
             return NULL;
-    p = rv__graph_alloc(g, sizeof *p);
+    if (rv__grouped_in_bytes(g, weights, gate_weights, groups, x->ne[1]))
+        return rv__int8_build(g,
+                              &(rv__int8_product){.groups = groups, .weights = weights,
+                                                  .gates = gate_weights, .offsets = offsets},
+                              x, weights[0]->ne[0], weights[0]->ne[1], x->ne[1] / groups + 1);
+    p = in_bytes ? NULL : rv__graph_alloc(g, sizeof *p);
     if (!p)
         return NULL;
     p->groups = groups;

@@ -73,6 +73,13 @@ void rv__transformer_taps(rv__transformer *t, rv__tap_fn *fn, void *user)
     memset(&t->shape, 0, sizeof t->shape); /* the graph is built anew, with or without taps */
 }
 
+void rv__transformer_fast(rv__transformer *t, bool fast)
+{
+    if (fast != t->is_fast)
+        rv__transformer_release(t);
+    t->is_fast = fast;
+}
+
 void rv__transformer_release(rv__transformer *t)
 {
     rv__graph_free(t->graph);
@@ -473,6 +480,7 @@ static rv_status build_graph(rv__transformer *t, rv_error *err)
     if (!t->graph)
         return rv__fail(err, RV_MEMORY, "out of memory");
     rv__graph_taps(t->graph, t->tap, t->tap_user);
+    rv__graph_fast(t->graph, t->is_fast);
     make_inputs(t);
     t->out = build_network(t);
     rv__graph_output(t->graph, t->out);

@@ -55,6 +55,10 @@ void rv__transformer_taps(rv__transformer *t, rv__tap_fn *fn, void *user);
 rv_status rv__transformer_prepare(rv__transformer *t, int64_t width, int64_t height,
                                   const rv__condition *rows, int batch, rv_error *err);
 
+/* Large products and attention from the next rv__transformer_prepare on may be in eight bits where
+ * this processor is faster with them: about 1 per cent off.  Default: float32. */
+void rv__transformer_fast(rv__transformer *t, bool fast);
+
 /* Evaluations after the next rv__transformer_prepare may reuse parts of earlier ones, each only when
  * rv__transformer_run_cached says so; NULL: never, and every result is exact. */
 void rv__transformer_reuse(rv__transformer *t, const rv__cache_options *options);

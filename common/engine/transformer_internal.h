@@ -26,6 +26,7 @@ struct rv__transformer {
     rv__transformer_net net;
     rv__shape shape;
     int64_t tokens, pad; /* image tokens; pad: 1 when one more row stands for all padding, else 0 */
+    bool is_fast;
     rv__tap_fn *tap;
     void *tap_user;
 

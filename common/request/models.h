@@ -15,6 +15,8 @@
  *       "engine": {"weights": "hidream-i1-fast.gguf"}   or an object of paths, one per part:
  *                               {"transformer": "…", "vae": "…", … "config": "…"} (engine/weights.h)
  *                               "loras": {"local:style@1": "style.safetensors"}  files by the names requests use
+ *                               "precision": "fast"          products in eight bits (default "float32"; speed.md)
+ *                               "step_caches": {…}           how acceleratorOptions act (caches.md)
  *                               "lora_folder": "loras"       any other NAME is NAME.safetensors in it
  *     }
  *

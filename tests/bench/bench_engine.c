@@ -220,17 +220,18 @@ static void remove_model(const char *folder)
 
 /* ---- measuring ---- */
 
-/* Best time of a few steps at side x side latents; -1 after telling what went wrong. */
-static double best_step(rv__transformer *t, int side, int text, int runs, rv_error *err)
+/* Best times of a few steps at side x side latents, exact and fast ones in turns; -1 after an error. */
+static double best_step(rv__transformer *t[2], int side, int text, int runs, double best[2],
+                        rv_error *err)
 {
-    const rv__transformer_config *c = rv__transformer_about(t);
+    const rv__transformer_config *c = rv__transformer_about(t[0]);
     size_t n = (size_t)(c->channels * side * side);
     float *x = malloc(n * sizeof *x), *y = malloc(n * sizeof *y), time = 500;
     float *t5 = malloc(sizeof(float) * (size_t)(text * c->t5_channels));
     float *llama = malloc(sizeof(float) * (size_t)(c->llama_count * text * c->llama_channels));
     float *pooled = malloc(sizeof(float) * (size_t)c->pooled_channels);
-    double best = 1e9;
     rv__condition row = {t5, llama, pooled, text, text, c->llama_count};
+    double worst = 1;
 
     for (size_t i = 0; i < n; i++)
         x[i] = noise();
@@ -240,40 +241,49 @@ static double best_step(rv__transformer *t, int side, int text, int runs, rv_err
         llama[i] = noise();
     for (int64_t i = 0; i < c->pooled_channels; i++)
         pooled[i] = noise();
-    if (rv__transformer_prepare(t, side, side, &row, 1, err) != RV_OK)
-        best = -1;
-    for (int i = 0; best > 0 && i < runs; i++) {
+    best[0] = best[1] = 1e9;
+    for (int k = 0; k < 2; k++) {
+        rv__transformer_fast(t[k], k == 1);
+        if (rv__transformer_prepare(t[k], side, side, &row, 1, err) != RV_OK)
+            worst = -1;
+    }
+    for (int i = 0; worst > 0 && i < 2 * runs; i++) {
         double start = seconds(), took;
-        if (rv__transformer_run(t, x, &time, y, NULL, NULL, err) != RV_OK)
-            best = -1;
+        if (rv__transformer_run(t[i % 2], x, &time, y, NULL, NULL, err) != RV_OK)
+            worst = -1;
         took = seconds() - start;
-        best = took < best ? took : best;
+        best[i % 2] = took < best[i % 2] ? took : best[i % 2];
     }
     free(x), free(y), free(t5), free(llama), free(pooled);
-    return best;
+    return worst;
 }
 
 static int measure(const char *name, const char *folder, int side, int text, int runs)
 {
     rv__device *d = NULL;
     rv__weights *w = NULL;
-    rv__transformer *t = NULL;
+    rv__transformer *t[2] = {NULL, NULL};
     rv_error err = {0};
-    double step = -1, peer;
-    int threads = (int)sysconf(_SC_NPROCESSORS_ONLN);
+    double step = -1, best[2], peer;
+    int threads = getenv("THREADS") ? (int)strtol(getenv("THREADS"), NULL, 10)
+                                    : (int)sysconf(_SC_NPROCESSORS_ONLN);
 
     if (rv__device_open(threads, &d, &err) == RV_OK &&
         rv__weights_open(folder, &w, &err) == RV_OK &&
-        rv__transformer_open(d, w, &t, &err) == RV_OK)
-        step = best_step(t, side, text, runs, &err);
+        rv__transformer_open(d, w, &t[0], &err) == RV_OK &&
+        rv__transformer_open(d, w, &t[1], &err) == RV_OK)
+        step = best_step(t, side, text, runs, best, &err);
     if (step > 0) {
-        peer = rv__transformer_flops(t) / matrix_rate(threads);
-        printf("bench %s: %.4f s/step | openblas sgemm %.4f s/step | ratio %.2f\n", name, step,
-               peer, step / peer);
+        peer = rv__transformer_flops(t[0]) / matrix_rate(threads);
+        printf("bench %s: %.4f s/step | openblas sgemm %.4f s/step | ratio %.2f\n", name, best[0],
+               peer, best[0] / peer);
+        printf("bench %s_fast: %.4f s/step | float32 %.4f s/step | ratio %.2f\n", name, best[1],
+               best[0], best[1] / best[0]);
     } else {
         printf("bench %s: failed: %s\n", name, err.message);
     }
-    rv__transformer_close(t);
+    rv__transformer_close(t[0]);
+    rv__transformer_close(t[1]);
     rv__weights_close(w);
     rv__device_close(d);
     return step > 0 ? 0 : 1;
