@@ -192,6 +192,10 @@ static rv_status read_gguf(rv__weights *w, const char *path, const char *part, r
     bool is_t5 = text_is(g, "general.architecture", "t5encoder") ||
                  text_is(g, "general.architecture", "t5");
     bool is_llama = text_is(g, "general.architecture", "llama");
+    if (is_t5 && strcmp(part, "text_encoder_3") == 0)
+        w->t5_gguf = g;
+    if (is_llama && strcmp(part, "text_encoder_4") == 0)
+        w->llama_gguf = g;
     const rv__tensor *list = rv__gguf_tensors(g, &count);
     rv__model_part *p;
     status = rv__weights_add_part(w, part, count, &p, err);

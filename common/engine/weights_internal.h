@@ -30,6 +30,7 @@ struct rv__weights {
     size_t            n_shards, shards_cap;
     rv__gguf        **ggufs;
     size_t            n_ggufs, ggufs_cap;
+    const rv__gguf   *t5_gguf, *llama_gguf; /* llama.cpp's, which may know the tokenizers, or NULL */
     char            **names; /* of tensors, when they are not those of the files */
     size_t            n_names, names_cap;
 };
@@ -82,6 +83,10 @@ rv_status rv__weights_open_gguf(rv__weights *w, const char *path, rv__gguf **out
 /* Adds the configurations of the published HiDream-I1 for parts that have none and whose tensors
  * have its shapes (weights_default.c). */
 rv_status rv__weights_add_defaults(rv__weights *w, rv_error *err);
+
+/* Adds the tokenizers that GGUF files of llama.cpp have in them where the model has none
+ * (weights_words.c). */
+rv_status rv__weights_add_words(rv__weights *w, rv_error *err);
 
 /* Makes room for one more element in an array of *cap elements that holds count. */
 bool rv__weights_grow(void **array, size_t *cap, size_t count, size_t element);

@@ -61,6 +61,8 @@ rv_status rv__weights_read_parts(rv__weights *w, const rv__value *paths, rv_erro
     const char *config = rv__json_get_string(paths, "config", NULL);
     if (status == RV_OK && config) /* last, because what lies with a part is nearer to it */
         status = read_config(w, config, err);
+    if (status == RV_OK)
+        status = rv__weights_add_words(w, err);
     return status == RV_OK ? rv__weights_add_defaults(w, err) : status;
 }
 
@@ -140,6 +142,8 @@ rv_status rv__weights_read_comfy(rv__weights *w, rv_error *err)
         status = read_place(w, i, err);
     if (status == RV_OK)
         status = rv__weights_read_files(w, w->path, err);
+    if (status == RV_OK)
+        status = rv__weights_add_words(w, err);
     return status == RV_OK ? rv__weights_add_defaults(w, err) : status;
 }
 

@@ -55,15 +55,20 @@ def write_file(path, tensors):
 
 
 def text(value):
-    return struct.pack("<Q", len(value)) + value.encode()
+    return struct.pack("<Q", len(value.encode())) + value.encode()
 
 
 def write_gguf(path, pairs, tensors):
     types = {"F32": 0, "F16": 1, "BF16": 30}
     head, data = struct.pack("<4sIQQ", b"GGUF", 3, len(tensors), len(pairs)), b""
     for key, value in pairs.items():
-        head += text(key) + (struct.pack("<I", 8) + text(value) if isinstance(value, str)
-                             else struct.pack("<II", 4, value))
+        head += text(key)
+        if isinstance(value, tuple):  # (struct's letter, list); "s": texts
+            letter, values = value
+            head += struct.pack("<IIQ", 9, {"s": 8, "i": 5, "f": 6, "B": 0}[letter], len(values))
+            head += b"".join(map(text, values)) if letter == "s" else struct.pack(f"<{len(values)}{letter}", *values)
+        else:
+            head += struct.pack("<I", 8) + text(value) if isinstance(value, str) else struct.pack("<II", 4, value)
     for name, (dtype, shape, values) in tensors.items():
         head += text(name) + struct.pack("<I", len(shape)) + struct.pack(f"<{len(shape)}Q", *reversed(shape))
         head += struct.pack("<IQ", types[dtype], len(data))
@@ -147,6 +152,56 @@ def llama_gguf():
 
 
 LLAMA = {"general.architecture": "llama", "llama.attention.head_count": 4, "llama.attention.head_count_kv": 2}
+
+
+# ---- tokenizers, as llama.cpp's converter writes them ----
+
+def fields(data):
+    """(number, value) of a protocol buffer."""
+    at = 0
+
+    def varint():
+        nonlocal at
+        value = shift = 0
+        while True:
+            value, shift, at = value | (data[at] & 127) << shift, shift + 7, at + 1
+            if data[at - 1] < 128:
+                return value
+    while at < len(data):
+        key = varint()
+        if key & 7 == 0:
+            yield key >> 3, varint()
+        else:
+            size = varint() if key & 7 == 2 else 4 if key & 7 == 5 else 8
+            at += size
+            yield key >> 3, data[at - size:at]
+
+
+def t5_words():
+    with open(os.path.join(MODEL, "tokenizer_3/spiece.model"), "rb") as f:
+        model = list(fields(f.read()))
+    pieces = [dict(fields(v)) for n, v in model if n == 1]
+    charsmap = dict(fields(next(v for n, v in model if n == 3))).get(2, b"")
+    filler = [f"[PAD{i}]" for i in range(7)]
+    return {"general.architecture": "t5encoder", "tokenizer.ggml.model": "t5",
+            "tokenizer.ggml.tokens": ("s", [p[1].decode() for p in pieces] + filler),
+            "tokenizer.ggml.scores": ("f", [struct.unpack("<f", p.get(2, bytes(4)))[0] for p in pieces] + [-1000.0] * 7),
+            "tokenizer.ggml.token_type": ("i", [p.get(3, 1) for p in pieces] + [5] * 7),
+            "tokenizer.ggml.precompiled_charsmap": ("B", list(charsmap))}
+
+
+def llama_words(pre="llama-bpe"):
+    with open(os.path.join(MODEL, "tokenizer_4/tokenizer.json"), encoding="utf-8") as f:
+        tokenizer = json.load(f)
+    with open(os.path.join(MODEL, "tokenizer_4/tokenizer_config.json"), encoding="utf-8") as f:
+        config = json.load(f)
+    ids = {**tokenizer["model"]["vocab"], **{t["content"]: t["id"] for t in tokenizer["added_tokens"]}}
+    special = {t["content"] for t in tokenizer["added_tokens"]}
+    tokens = sorted(ids, key=ids.get)
+    return {**LLAMA, "tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": pre, "tokenizer.ggml.tokens": ("s", tokens),
+            "tokenizer.ggml.token_type": ("i", [3 if t in special else 1 for t in tokens]),
+            "tokenizer.ggml.merges": ("s", [m if isinstance(m, str) else " ".join(m) for m in tokenizer["model"]["merges"]]),
+            "tokenizer.ggml.bos_token_id": ids[config["bos_token"]], "tokenizer.ggml.eos_token_id": ids[config["eos_token"]]}
 
 
 # ---- 8-bit floats ----
@@ -299,6 +354,35 @@ class Forms(unittest.TestCase):
             status, out, _ = reverie("inspect", file)
             self.assertEqual(status, 0)
             self.assertIn(f'takes it as "{part}"', out)
+
+    def test_words_of_gguf(self):
+        """Tokenizers out of the files of T5 and Llama: no folders for them, the same ids, the same picture."""
+        config = self.at("config/model_index.json")[:-len("/model_index.json")]
+        for folder, _, files in os.walk(MODEL):
+            for f in files:
+                to = os.path.join(config, os.path.relpath(folder, MODEL), f)
+                if "safetensors" not in f and "tokenizer_3" not in folder and "tokenizer_4" not in folder:
+                    os.makedirs(os.path.dirname(to), exist_ok=True)
+                    shutil.copy(os.path.join(folder, f), to)
+        t5 = {t5_names(n): t for n, t in read_part("text_encoder_3").items()}
+        files = {"text_encoder_3": write_gguf(self.at("t5_words.gguf"), t5_words(), t5),
+                 "text_encoder_4": write_gguf(self.at("l_words.gguf"), llama_words(), llama_gguf()), "config": config}
+        self.assertEqual(self.picture("from_words", json.loads(self.listed(**files))),
+                         self.picture("from_parts", json.loads(self.listed())))
+        # T5's own tokenizer for this: SentencePiece differs from it where special tokens are typed as text
+        os.makedirs(os.path.join(config, "tokenizer_3"))
+        for f in os.listdir(os.path.join(MODEL, "tokenizer_3")):
+            shutil.copy(os.path.join(MODEL, "tokenizer_3", f), os.path.join(config, "tokenizer_3"))
+        status, out, err = reverie("parity", self.listed(**files), GOLDEN, "tokenizers")
+        self.assertEqual(status, 0, out[-2000:] + err)
+        shutil.rmtree(os.path.join(config, "tokenizer_3"))
+        files["text_encoder_4"] = write_gguf(self.at("l_other.gguf"), llama_words("qwen2"), llama_gguf())
+        card = {"id": "local:other@1", "name": "other", "family": "hidream", "executors": [{"name": "engine"}]}
+        with open(self.at("other.json"), "w") as f:
+            json.dump({**card, "engine": {"weights": json.loads(self.listed(**files))}}, f)
+        status, _, err = reverie("generate", "x", "-o", self.at("no.png"), "--model", self.at("other.json"))
+        self.assertEqual(status, 1)
+        self.assertIn("there is no tokenizer_4/;", err)
 
     def test_gguf_refused(self):
         self.refused(self.listed(text_encoder_4=write_gguf(self.at("h.gguf"), {"general.architecture": "llama"},
