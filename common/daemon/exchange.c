@@ -7,7 +7,7 @@
 #include "daemon/server.h"
 #include "job/context.h"
 
-enum { PREFIX_MAX = 1024 };
+enum { PREFIX_MAX = 1024, OWNER_MAX = 200, UUID_MAX = 64 };
 
 static rv__exchange *exchange_new(rv__server *s, struct MHD_Connection *c)
 {
@@ -142,38 +142,117 @@ static enum MHD_Result refuse(rv__exchange *e, int status, const char *code, con
     return rv__respond_error(e->connection, status, code, message);
 }
 
-static enum MHD_Result begin(rv__exchange *e)
+static void on_text(void *user, rv_call *call, const char *text, size_t len)
 {
-    e->begun = true;
-    if (e->too_large)
-        return refuse(e, 413, "maxRequestSize", "the request body has more than 64 MiB");
-    if (e->server->stopping)
-        return refuse(e, 503, "serviceUnavailable", "the engine process is stopping");
-    const char *prefix =
-        MHD_lookup_connection_value(e->connection, MHD_HEADER_KIND, "Reverie-Results-URL");
+    rv__exchange *e = user;
+    if (e->streaming)
+        rv__stream_text(e, text, len);
+}
+
+static const char *header(rv__exchange *e, const char *name)
+{
+    return MHD_lookup_connection_value(e->connection, MHD_HEADER_KIND, name);
+}
+
+static bool is_on(rv__exchange *e, const char *argument)
+{
+    const char *v = MHD_lookup_connection_value(e->connection, MHD_GET_ARGUMENT_KIND, argument);
+    return v && strcmp(v, "1") == 0;
+}
+
+/* The name of whoever sends tasks: printable, and short. */
+static bool is_owner(const char *text)
+{
+    size_t len = strlen(text);
+    for (size_t i = 0; i < len; i++) {
+        if (text[i] <= ' ' || text[i] >= 0x7f || text[i] == '/')
+            return false;
+    }
+    return len && len <= OWNER_MAX;
+}
+
+/* What the headers of a request say; false: it was refused. */
+static bool read_options(rv__exchange *e, rv_call_options *o, enum MHD_Result *result)
+{
+    const char *prefix = header(e, "Reverie-Results-URL"), *owner = header(e, "Reverie-Owner");
+    e->wants_previews = is_on(e, "preview");
+    *o = (rv_call_options){.results_url = prefix,
+                           .owner = owner,
+                           .previews = e->wants_previews,
+                           .event = on_event,
+                           .text = on_text,
+                           .done = on_done,
+                           .user = e};
     if (prefix && !is_prefix(prefix))
-        return refuse(e, 400, "invalidRequestBody",
-                      "the header Reverie-Results-URL must be an http or https URL");
-    const char *stream =
-        MHD_lookup_connection_value(e->connection, MHD_GET_ARGUMENT_KIND, "stream");
-    const char *preview =
-        MHD_lookup_connection_value(e->connection, MHD_GET_ARGUMENT_KIND, "preview");
-    e->wants_previews = preview && strcmp(preview, "1") == 0;
-    rv_call_options options = {
-        .results_url = prefix, .previews = e->wants_previews, .event = on_event, .done = on_done,
-        .user = e};
-    e->call = rv_call_begin(e->server->r, e->body.data ? e->body.data : "", e->body.len, &options);
-    rv__buf_free(&e->body);
+        *result = refuse(e, 400, "invalidRequestBody",
+                         "the header Reverie-Results-URL must be an http or https URL");
+    else if (owner && !is_owner(owner))
+        *result = refuse(e, 400, "invalidRequestBody",
+                         "the header Reverie-Owner must be a name of printable characters");
+    else
+        return true;
+    return false;
+}
+
+/* The call was made: answers, streams, or waits. */
+static enum MHD_Result attend(rv__exchange *e, bool wants_stream)
+{
     if (!e->call)
         return refuse(e, 500, "internalServerError", "out of memory");
     if (rv_call_reply(e->call))
         return answer_reply(e);
-    e->streaming = stream && strcmp(stream, "1") == 0;
+    e->streaming = wants_stream;
     e->last_ms = rv__now_ms();
     if (e->streaming)
         return rv__stream_begin(e);
     rv__exchange_suspend(e);
     return MHD_YES;
+}
+
+static enum MHD_Result begin(rv__exchange *e)
+{
+    rv_call_options options;
+    enum MHD_Result result;
+    e->begun = true;
+    if (e->too_large)
+        return refuse(e, 413, "maxRequestSize", "the request body has more than 64 MiB");
+    if (e->server->stopping)
+        return refuse(e, 503, "serviceUnavailable", "the engine process is stopping");
+    if (!read_options(e, &options, &result))
+        return result;
+    e->call = rv_call_begin(e->server->r, e->body.data ? e->body.data : "", e->body.len, &options);
+    rv__buf_free(&e->body);
+    return attend(e, is_on(e, "stream"));
+}
+
+/* GET and DELETE /tasks/UUID, GET /tasks/UUID/events. */
+static enum MHD_Result ask_task(rv__exchange *e, const char *url, const char *method)
+{
+    rv_call_options options;
+    enum MHD_Result result;
+    char uuid[UUID_MAX + 1];
+    if (e->is_answered)
+        return MHD_YES;
+    if (e->begun && e->gone)
+        return MHD_NO;
+    if (e->begun)
+        return rv_call_reply(e->call) ? answer_reply(e) : MHD_YES;
+    e->begun = true;
+    size_t len = strcspn(url, "/");
+    bool is_delete = strcmp(method, "DELETE") == 0, has_more = url[len] != '\0';
+    bool is_stream = strcmp(url + len, "/events") == 0;
+    if (len > UUID_MAX || (has_more && (!is_stream || is_delete)))
+        return refuse(e, 404, "taskNotFound",
+                      "there are GET and DELETE /tasks/UUID, and GET /tasks/UUID/events");
+    if (!read_options(e, &options, &result))
+        return result;
+    memcpy(uuid, url, len);
+    uuid[len] = '\0';
+    rv_task_verb verb = is_delete   ? RV_TASK_CANCEL
+                        : is_stream ? RV_TASK_EVENTS
+                                    : RV_TASK_STATUS;
+    e->call = rv_call_task(e->server->r, verb, uuid, &options);
+    return attend(e, is_stream);
 }
 
 static enum MHD_Result generate(rv__exchange *e, const char *data, size_t *size)
@@ -218,9 +297,16 @@ enum MHD_Result rv__exchange_handle(void *server, struct MHD_Connection *c, cons
                                     size_t *size, void **state)
 {
     static char seen; /* *state of requests without an exchange */
+    static const char tasks[] = "/tasks/";
     bool is_get = strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0;
     if (strcmp(url, "/generate") == 0 && strcmp(method, "POST") == 0)
         return *state ? generate(*state, data, size) : open_exchange(server, c, state);
+    bool is_task = strncmp(url, tasks, sizeof tasks - 1) == 0 &&
+                   (strcmp(method, "GET") == 0 || strcmp(method, "DELETE") == 0);
+    if (is_task && !*state)
+        return open_exchange(server, c, state);
+    if (is_task && !*size)
+        return ask_task(*state, url + sizeof tasks - 1, method);
     if (!*state) {
         *state = &seen; /* answered once the body, if any, was read */
         return MHD_YES;
@@ -234,10 +320,11 @@ enum MHD_Result rv__exchange_handle(void *server, struct MHD_Connection *c, cons
     if (strcmp(url, "/v1/models") == 0 && is_get)
         return rv__respond_models(server, c);
     if (strcmp(url, "/generate") == 0 || strcmp(url, "/healthz") == 0 ||
-        strcmp(url, "/v1/models") == 0)
+        strcmp(url, "/v1/models") == 0 || strncmp(url, tasks, sizeof tasks - 1) == 0)
         return rv__respond_error(c, 405, "unsupportedTaskType", "this path needs another method");
     return rv__respond_error(c, 404, "unsupportedTaskType",
-                             "there are POST /generate, GET /healthz and GET /v1/models here");
+                             "there are POST /generate, /tasks/UUID, GET /healthz and GET /v1/models "
+                             "here");
 }
 
 void rv__exchange_completed(void *server, struct MHD_Connection *c, void **state,

@@ -82,6 +82,7 @@ enum MHD_Result rv__respond_models(rv__server *s, struct MHD_Connection *c);
 /* stream.c: the event stream of an exchange. */
 enum MHD_Result rv__stream_begin(rv__exchange *e);
 void rv__stream_event(rv__exchange *e, const rv_job *job, const rv_event *event);
+void rv__stream_text(rv__exchange *e, const char *text, size_t len); /* whole events */
 void rv__stream_end(rv__exchange *e);
 void rv__stream_add(rv__exchange *e, const char *text, size_t len);
 void rv__exchange_suspend(rv__exchange *e);

@@ -41,6 +41,22 @@ void rv__stream_add(rv__exchange *e, const char *text, size_t len)
     rv__exchange_resume(e);
 }
 
+void rv__stream_text(rv__exchange *e, const char *text, size_t len)
+{
+    static const char step[] = "event: step\n";
+    bool is_step = len > sizeof step && memcmp(text, step, sizeof step - 1) == 0;
+    if (!is_step || e->out.len == e->out_at) {
+        rv__stream_add(e, text, len);
+        return;
+    }
+    char *copy = rv__strndup(text, len);
+    if (!copy)
+        return; /* a step more or less */
+    rv__free(e->step);
+    e->step = copy;
+    e->step_len = len;
+}
+
 void rv__stream_event(rv__exchange *e, const rv_job *job, const rv_event *event)
 {
     size_t len;
@@ -48,16 +64,10 @@ void rv__stream_event(rv__exchange *e, const rv_job *job, const rv_event *event)
     if (!e->wants_previews)
         plain.preview = NULL;
     char *text = rv_event_stream(job, &plain, &len);
-    if (!text) {
+    if (text)
+        rv__stream_text(e, text, len);
+    else
         e->out.failed = true;
-    } else if (event->kind == RV_EVENT_STEP && e->out.len > e->out_at) {
-        rv_free(e->step);
-        e->step = text;
-        e->step_len = len;
-        return;
-    } else {
-        rv__stream_add(e, text, len);
-    }
     rv_free(text);
 }
 

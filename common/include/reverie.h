@@ -285,6 +285,8 @@ typedef struct rv_call_options {
     bool (*admit)(void *user, rv_batch *b, rv_error *err);
     /* Progress; may be NULL.  job is borrowed. */
     void (*event)(void *user, rv_call *call, rv_job *job, const rv_event *e);
+    /* Progress of rv_call_task as whole events of a stream, as text (borrowed); may be NULL. */
+    void (*text)(void *user, rv_call *call, const char *text, size_t len);
     /* The reply is ready (rv_call_reply).  Runs inside rv_dispatch, never inside rv_call_begin. */
     void (*done)(void *user, rv_call *call);
     void *user;
@@ -296,6 +298,17 @@ RV_API rv_call *rv_call_begin(rv *r, const char *body, size_t len, const rv_call
 
 /* The same with a body that was parsed before; the call keeps a ref. */
 RV_API rv_call *rv_call_start(rv *r, rv_batch *b, const rv_call_options *options);
+
+/* Asks about a task by its taskUUID, whoever started it and wherever it runs, with the options' owner.
+ *   RV_TASK_STATUS  the reply is that of getResponse
+ *   RV_TASK_EVENTS  options->text is called with what happened so far and then with what happens (queued, started,
+ *                   step, image, end, see rv_event_stream); the reply comes with the task's end and is that of
+ *                   getResponse.  To give the call up does not touch the task
+ *   RV_TASK_CANCEL  the reply is {"data":[{"taskType":"imageInference","taskUUID":…,"cancelled":true}]}, false when the
+ *                   task had ended before; then its result stays
+ * A task that is not known, or not this owner's: 404 with taskNotFound. */
+typedef enum rv_task_verb { RV_TASK_STATUS, RV_TASK_EVENTS, RV_TASK_CANCEL } rv_task_verb;
+RV_API rv_call *rv_call_task(rv *r, rv_task_verb verb, const char *task_uuid, const rv_call_options *options);
 
 RV_API const rv_reply *rv_call_reply(const rv_call *c); /* borrowed; NULL while not ready */
 

@@ -6,7 +6,9 @@
 
 #include "base/uuid.h"
 #include "job/durable.h"
+#include "job/relayed.h"
 #include "job/stored_call.h"
+#include "job/stored_task.h"
 #include "openai_call.h"
 
 static void answer_ping(rv__slot *slot)
@@ -52,7 +54,7 @@ static const char *unsupported_delivery(const rv *r, const rv_task *t)
 {
     const rv__value *v = rv__task_value(t);
     bool is_async = strcmp(rv__json_get_string(v, "deliveryMethod", "sync"), "async") == 0;
-    if (is_async && !r->setup.store)
+    if (is_async && !r->setup.store && !r->setup.daemon)
         return "deliveryMethod";
     if (rv__json_get(v, "webhookURL"))
         return "webhookURL";
@@ -149,6 +151,7 @@ void rv__call_watch(rv__slot *slot, rv_job *j)
 void rv__call_submit(rv *r, rv__slot *slot, rv_task *t, char *id)
 {
     rv__delivery delivery = {.items = true,
+                             .owner = slot->call->owner,
                              .results_url = slot->call->results_url ? slot->call->results_url
                                                                     : r->setup.results_url,
                              .ttl = r->setup.results_ttl,
@@ -170,19 +173,26 @@ static void submit(rv *r, rv__slot *slot, rv_task *t)
 {
     if (check_delivery(r, t, &slot->error) != RV_OK)
         return;
+    bool is_async = strcmp(rv__json_get_string(rv__task_value(t), "deliveryMethod", "sync"),
+                           "async") == 0;
     if (r->setup.store && rv__durable_open(r, &slot->error) == RV_OK)
         rv__stored_begin(r, slot, t);
+    else if (!r->setup.store && is_async)
+        rv__relayed_begin(r, slot, t);
     else if (!r->setup.store)
         rv__call_submit(r, slot, t, NULL);
 }
 
 static void respond(rv *r, rv__slot *slot, rv_task *t)
 {
+    static void (*const ways[])(rv *, rv__slot *, rv_task *) = {
+        [RV_TASK_STATUS] = rv__stored_response,
+        [RV_TASK_EVENTS] = rv__stored_events,
+        [RV_TASK_CANCEL] = rv__stored_cancel};
     if (!r->setup.store)
-        rv__fail_code(&slot->error, RV_NOT_FOUND, "taskNotFound", "taskUUID",
-                      "no task of this taskUUID is known");
+        rv__relayed_begin(r, slot, t);
     else if (rv__durable_open(r, &slot->error) == RV_OK)
-        rv__stored_response(r, slot, t);
+        ways[slot->call->verb](r, slot, t);
 }
 
 static void begin(rv *r, rv_call *c, rv__slot *slot, rv_task *t, const rv_call_options *o)
@@ -218,8 +228,8 @@ static bool copy_options(rv_call *c, const rv_call_options *o)
     return ok;
 }
 
-rv_call *rv__call_start(rv *r, rv_batch *batch, const rv_call_options *options,
-                        struct rv__openai_state *openai)
+static rv_call *start(rv *r, rv_batch *batch, const rv_call_options *options,
+                      struct rv__openai_state *openai, rv_task_verb verb)
 {
     static const rv_call_options none = {0};
     const rv_call_options *o = options ? options : &none;
@@ -236,6 +246,7 @@ rv_call *rv__call_start(rv *r, rv_batch *batch, const rv_call_options *options,
     c->slots = slots;
     c->count = n;
     c->r = r;
+    c->verb = verb;
     c->openai = openai;
     rv_error why;
     rv__error_clear(&why);
@@ -250,6 +261,28 @@ rv_call *rv__call_start(rv *r, rv_batch *batch, const rv_call_options *options,
     }
     if (!c->pending)
         rv__reply_build(c);
+    return c;
+}
+
+rv_call *rv__call_start(rv *r, rv_batch *batch, const rv_call_options *options,
+                        struct rv__openai_state *openai)
+{
+    return start(r, batch, options, openai, RV_TASK_STATUS);
+}
+
+/* The question travels as the getResponse task that it resembles. */
+rv_call *rv_call_task(rv *r, rv_task_verb verb, const char *task_uuid,
+                      const rv_call_options *options)
+{
+    rv__buf b;
+    rv__buf_init(&b, 4096);
+    rv__buf_adds(&b, "[{\"taskType\":\"getResponse\",\"taskUUID\":");
+    rv__json_write_string(&b, task_uuid);
+    rv__buf_adds(&b, "}]");
+    rv_batch *batch = b.failed ? NULL : rv_batch_parse(r, b.data, b.len);
+    rv_call *c = batch ? start(r, batch, options, NULL, verb) : NULL;
+    rv_batch_unref(batch);
+    rv__buf_free(&b);
     return c;
 }
 
@@ -279,6 +312,8 @@ void rv_call_free(rv_call *c)
     for (size_t i = 0; i < c->count; i++) {
         rv_job *j = c->slots[i].job;
         rv__watch_end(&c->slots[i].watch);
+        if (c->slots[i].errand)
+            c->slots[i].give_up(c->r, &c->slots[i]);
         if (j && j->is_live && !j->watches && !j->is_stored)
             rv_job_cancel(j); /* nobody else waits for it */
     }

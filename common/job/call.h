@@ -15,7 +15,9 @@ typedef struct rv__slot {
     char *item;      /* answers that no job gave, joined by commas; NULL: none         */
     char *errors;    /* error objects that stand beside the answers, likewise          */
     rv_error error;  /* why it was refused; status RV_OK when it was not               */
-    bool is_waiting; /* for an answer of the desk                                      */
+    bool is_waiting; /* for an answer of the desk, or of another server                */
+    void *errand;    /* what it waits for, where that can be given up                  */
+    void (*give_up)(rv *r, struct rv__slot *slot);
     bool has_no_result; /* what the answers tell is nothing but the errors             */
     /* For messages. */
     size_t sent;  /* pictures that were handed out */
@@ -26,6 +28,7 @@ struct rv_call {
     rv *r;                   /* while its context is open */
     rv_call_options options; /* texts that the caller lent are copied below */
     char *results_url, *owner;
+    rv_task_verb verb; /* of rv_call_task; RV_TASK_STATUS for all others */
     rv_batch *batch;
     rv__slot *slots;
     size_t count, pending; /* slots that have not ended                          */

@@ -97,6 +97,7 @@ void rv_close(rv *r)
     cancel_all(r);
     rv__workers_stop(r);
     r->closed = true;
+    rv__event_bring_home(r);
     rv__durable_close(r);
     forget_all(r);
     rv__store_close(r->store);
@@ -221,6 +222,15 @@ rv_status rv__context_guard(rv *r, rv_error *err)
 bool rv__context_guards(const rv *r)
 {
     return r->fetch_given || !r->setup.daemon || r->setup.executor == RV__STUB;
+}
+
+rv_status rv__context_begin(rv *r, rv_error *err)
+{
+    if (r->closed || !rv__context_is_owner(r) || (r->pid && r->pid != getpid()))
+        return rv__fail(err, RV_MISUSE, "a call on another thread, or after fork");
+    r->pid = getpid();
+    r->owner = pthread_self();
+    return rv__workers_start(r, err);
 }
 
 rv_status rv__context_preload(rv *r, rv_error *err)

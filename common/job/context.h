@@ -66,7 +66,8 @@ struct rv {
     size_t stored_count;       /* live jobs whose tasks the queue keeps             */
     rv_job *index[RV__INDEX];  /* live jobs with an id, by its hash                 */
     rv__watch *fresh;          /* watches that must be told what happened so far    */
-    size_t errands;            /* operations on the desk that a call waits for      */
+    size_t errands;            /* operations that calls wait for                    */
+    struct rv__errand *awaited; /* those about tasks that did not begin yet         */
     rv__desk *desk;            /* NULL: nothing is kept, or not opened yet          */
     struct rv__claims *claims; /* durable.c                                         */
     bool closed;
@@ -99,7 +100,8 @@ struct rv {
     rv__list queue;        /* jobs that wait for a worker   */
     size_t waiting, running;
     rv__list ready; /* jobs with events to deliver   */
-    bool notices;   /* the desk or fresh watches have something to tell */
+    bool notices;   /* the desk, fresh watches or `home` have something to tell */
+    rv__op *home;   /* newest first: what other threads finished for the owner  */
     bool stop;
     atomic_bool closing; /* what ends from now on is not written down */
 };
@@ -198,6 +200,8 @@ void rv__context_log_hook(void *r, rv_log_level level, const char *message); /* 
 void rv__context_misuse(rv *r, const char *what);
 bool rv__context_is_owner(const rv *r);
 rv_status rv__context_models(rv *r, rv_error *err); /* fills r->models */
+/* Starts what runs tasks, as the first submit does.  Owner's thread from now on. */
+rv_status rv__context_begin(rv *r, rv_error *err);
 /* For the daemon: starts the executor before the first task and lets it load a model (borrowed
  * until it is loaded). */
 rv_status rv__context_preload(rv *r, rv_error *err);
@@ -221,6 +225,9 @@ void rv__workers_stop(rv *r);
 void rv__event_post(rv_job *j);
 int rv__event_fd(rv *r);
 void rv__event_notice(rv *r); /* there is something to tell besides events; takes the lock */
+/* Calls op->done (status RV_OK) on the owner's thread, in rv_dispatch or rv_close.  Any thread. */
+void rv__event_home(rv *r, rv__op *op);
+void rv__event_bring_home(rv *r); /* does so now */
 /* Tells the events of a live job to one more; w->event and w->user are set.  Dropping is safe at any
  * time, also inside its callback. */
 void rv__watch_begin(rv__watch *w, rv_job *j);

@@ -61,7 +61,7 @@ static int64_t unpark(rv__desk *d, int64_t now)
     row left = {0};
     int64_t soonest = -1;
     for (rv__op *op = take(&d->parked); op; op = take(&d->parked)) {
-        bool is_idle = op->status == RV_TIMEOUT;
+        bool is_idle = op->status == RV_TIMEOUT && !op->again_ms;
         int64_t in = op->not_before_ms - now;
         if (d->stop || (is_idle && d->queue->poked) || in <= 0) {
             add(&d->in, op);
@@ -160,7 +160,8 @@ static void settle(rv__desk *d, rv__op *op, rv_status status, const rv_error *er
     bool is_again = status != RV_OK && op->insists;
     if (!closing && (is_idle || is_again)) {
         op->status = is_idle ? RV_TIMEOUT : status;
-        op->not_before_ms = now_ms() + (is_idle ? IDLE_MS : AGAIN_MS);
+        int again_ms = op->again_ms ? op->again_ms : IDLE_MS;
+        op->not_before_ms = now_ms() + (is_idle ? again_ms : AGAIN_MS);
         add(&d->parked, op);
         return;
     }

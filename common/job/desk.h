@@ -24,6 +24,8 @@ struct rv__op {
      * the desk closed before. */
     void (*done)(rv__op *op, rv_status status, const rv_error *err);
 
+    int again_ms; /* what had nothing to do is asked again after so long; 0: only when poked */
+
     /* The desk's. */
     rv__op *next;
     int64_t not_before_ms;

@@ -7,6 +7,7 @@
 
 #include "job/call.h"
 #include "job/outbox.h"
+#include "job/stored_task.h"
 
 enum {
     ERRANDS_AT_ONCE = 16, /* stored tasks that run at once where others compute them */
@@ -235,8 +236,10 @@ static rv_status start(rv *r, rv__record *record, rv_task *t, rv_error *err)
     record->items = NULL;
     rv_job *j;
     s = rv__job_submit(r, t, NULL, &how, &who, &j, err);
-    if (s == RV_OK)
+    if (s == RV_OK) {
+        rv__stored_bind(r, j);
         rv_job_unref(j);
+    }
     return s;
 }
 
@@ -367,9 +370,7 @@ rv_status rv__durable_open(rv *r, rv_error *err)
         return rv__fail_code(err, RV_VALIDATION, "invalidSetting", "store",
                              "the settings store and daemon exclude each other: the daemon keeps "
                              "the tasks that it runs");
-    r->pid = getpid();
-    r->owner = pthread_self();
-    rv_status s = rv__workers_start(r, err);
+    rv_status s = rv__context_begin(r, err);
     if (s == RV_OK)
         s = open_desk(r, err);
     if (s == RV_OK)

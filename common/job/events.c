@@ -73,6 +73,35 @@ void rv__event_notice(rv *r)
     pthread_mutex_unlock(&r->lock);
 }
 
+void rv__event_home(rv *r, rv__op *op)
+{
+    pthread_mutex_lock(&r->lock);
+    op->next = r->home;
+    r->home = op;
+    if (!r->notices) {
+        r->notices = true;
+        wake(r);
+    }
+    pthread_mutex_unlock(&r->lock);
+}
+
+void rv__event_bring_home(rv *r)
+{
+    rv__op *row = NULL, *next;
+    pthread_mutex_lock(&r->lock);
+    for (rv__op *op = r->home; op; op = next) { /* oldest first */
+        next = op->next;
+        op->next = row;
+        row = op;
+    }
+    r->home = NULL;
+    pthread_mutex_unlock(&r->lock);
+    for (; row; row = next) {
+        next = row->next;
+        row->done(row, RV_OK, NULL);
+    }
+}
+
 static bool has_news(const rv__news *n)
 {
     return n->queued || n->started || n->step || n->told < n->images || n->end;
@@ -248,6 +277,7 @@ static void tell_notices(rv *r)
     if (!any)
         return;
     r->depth++;
+    rv__event_bring_home(r);
     if (r->desk)
         rv__desk_deliver(r->desk);
     while (r->fresh) {

@@ -12,6 +12,7 @@ typedef struct rv__delivery {
     bool items;              /* result items are wanted (calls); otherwise pixels are     */
     const char *results_url; /* prefix of picture URLs; NULL: file://                     */
     int64_t ttl;             /* seconds a stored picture lives; 0: for ever               */
+    const char *owner;       /* whose task it is (read in start only); NULL: nobody's     */
     bool previews;           /* steps shall bring one, whatever preview_steps says        */
 } rv__delivery;
 
@@ -46,6 +47,23 @@ struct rv__port {
     bool (*input)(const rv__port *port, const char *parameter, const uint8_t **bytes, size_t *len);
 };
 
+/* A request that is not one running task: it goes to the other side as it is.  The callbacks run on
+ * the executor's thread. */
+typedef struct rv__relay rv__relay;
+struct rv__relay {
+    const rv_task *task;     /* POSTed as a body of one; NULL: `about` instead   */
+    const char *about;       /* path below tasks/: "UUID/events"                 */
+    bool is_delete;          /* else GET                                         */
+    bool previews;           /* the stream shall bring them                      */
+    const char *results_url; /* may be NULL                                      */
+    const char *owner;       /* may be NULL                                      */
+    bool (*data)(rv__relay *relay, int http_status, const char *bytes, size_t len);
+    /* Exactly once, last.  RV_OK: an answer arrived, whatever its HTTP status; else err says why
+     * there is none, in words for the one who asked. */
+    void (*end)(rv__relay *relay, rv_status status, int http_status, const rv_error *err);
+    bool (*cancelled)(rv__relay *relay);
+};
+
 /* An executor either computes (run) or waits (start and cancel). */
 typedef struct rv__executor {
     const char *name; /* "engine", "stub", "daemon" */
@@ -58,11 +76,14 @@ typedef struct rv__executor {
      * executor's own thread, and never from inside start. */
     rv_status (*start)(void *self, const rv_task *task, rv__port *port, rv_error *err);
     /* The task of this port is not wanted any more: its end follows soon.  Any thread; must not
-     * block. */
+     * block.  NULL stands for a relay that says it is cancelled. */
     void (*cancel)(void *self, rv__port *port);
     /* Loads what the first task of this model would load; NULL when there is nothing to load.
      * Worker thread. */
     rv_status (*load)(void *self, const rv__model *model, rv_error *err);
+    /* Begins to pass a request on and returns at once; on RV_OK relay->end follows, never from
+     * inside.  NULL where tasks run in this process. */
+    rv_status (*relay)(void *self, rv__relay *relay, rv_error *err);
     /* True while a model is ready to run; NULL: always.  Any thread. */
     bool (*is_loaded)(void *self);
 } rv__executor;
@@ -84,6 +105,8 @@ rv_status rv__engine_open(const rv__executor_options *o, const rv__executor **ex
                           rv_error *err);
 rv_status rv__stub_open(const rv__executor_options *o, const rv__executor **executor, void **self,
                         rv_error *err);
+/* What the first error of another server's reply body means. */
+void rv__daemon_error(int http_status, const rv__value *body, rv_error *err);
 rv_status rv__daemon_open(const rv__executor_options *o, const rv__executor **executor, void **self,
                           rv_error *err);
 

@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "job/call.h"
+
 /* The identity of a kept task, as it was sent. */
 static rv__value *parse_task(const rv__record *r)
 {
@@ -90,6 +92,69 @@ bool rv__response_has_result(const rv__record *record)
             return true;
     }
     return false;
+}
+
+static const char *state_word(rv__stored state)
+{
+    static const char *const words[] = {[RV__WAITING] = "queued", [RV__RUNNING] = "running",
+                                        [RV__DONE] = "done",      [RV__FAILED] = "failed",
+                                        [RV__STOPPED] = "stopped", [RV__EXPIRED] = "expired"};
+    return words[state];
+}
+
+static void begin_event(rv__buf *b, const char *name, const rv__value *task)
+{
+    rv__buf_addf(b, "event: %s\ndata: {\"taskUUID\":", name);
+    rv__json_write_string(b, rv__json_get_string(task, "taskUUID", ""));
+}
+
+char *rv__response_stream(const rv__record *record, size_t *len)
+{
+    rv__value *task = parse_task(record);
+    rv__buf b;
+    rv__buf_init(&b, SIZE_MAX / 4);
+    if (task && record->state == RV__WAITING) {
+        begin_event(&b, "queued", task);
+        rv__buf_addf(&b, ",\"position\":%lld}\n\n", (long long)record->before);
+    }
+    for (size_t i = 0; task && i < record->count; i++) {
+        if (!record->items[i])
+            continue;
+        begin_event(&b, "image", task);
+        rv__buf_addf(&b, ",\"index\":%zu,\"item\":", i);
+        rv__buf_adds(&b, record->items[i]);
+        rv__buf_adds(&b, "}\n\n");
+    }
+    if (task && record->state > RV__RUNNING) {
+        begin_event(&b, "end", task);
+        rv__buf_addf(&b, ",\"state\":\"%s\"", state_word(record->state));
+        if (record->warnings)
+            rv__buf_adds(&b, ",\"warnings\":[");
+        rv__buf_adds(&b, record->warnings ? record->warnings : "");
+        rv__buf_adds(&b, record->warnings ? "]}\n\n" : "}\n\n");
+    }
+    rv__json_free(task);
+    return b.len ? rv__buf_take(&b, len) : NULL;
+}
+
+rv_status rv__response_of_job(const rv_job *job, char **items, char **errors, rv_error *err)
+{
+    static const rv__stored states[] = {RV__WAITING, RV__RUNNING, RV__DONE, RV__FAILED, RV__STOPPED};
+    rv__record r = {.id = job->id,
+                    .task = (char *)rv_task_json(job->task, NULL),
+                    .state = states[job->shown],
+                    .count = job->count,
+                    .items = job->items};
+    rv__buf b;
+    rv__buf_init(&b, 1 << 20);
+    if (rv_job_error(job)) {
+        rv__reply_error_json(&b, job->task, rv_job_error(job));
+        r.error = b.data;
+    }
+    rv_status s = b.failed ? rv__fail(err, RV_MEMORY, "out of memory")
+                           : rv__response_write(&r, NULL, items, errors, err);
+    rv__buf_free(&b);
+    return s;
 }
 
 rv_status rv__response_write(const rv__record *record, const rv_job *job, char **items,

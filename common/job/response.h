@@ -11,6 +11,12 @@
 rv_status rv__response_write(const rv__record *record, const rv_job *job, char **items,
                              char **errors, rv_error *err);
 
+/* The same of a job that has ended. */
+rv_status rv__response_of_job(const rv_job *job, char **items, char **errors, rv_error *err);
+
+/* The events of a task that ended, or waits, as text of a stream (out; rv__free; NULL: no memory). */
+char *rv__response_stream(const rv__record *record, size_t *len);
+
 /* Is at least one of its pictures made? */
 bool rv__response_has_result(const rv__record *record);
 

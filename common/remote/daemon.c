@@ -24,7 +24,7 @@ enum {
 typedef struct daemon_client {
     rv__io *io;
     char *url, *unix_path; /* unix_path NULL: TCP */
-    bool asks_previews;    /* url does it already */
+    bool asks_previews;    /* for every task */
 } daemon_client;
 
 /* One task on its way.  Belongs to the I/O thread after the start. */
@@ -77,8 +77,7 @@ static rv_status status_from_reply(int http, const char *code)
     return status_from_http(http);
 }
 
-/* The first error of a reply body. */
-static void read_error(errand *e, int http, const rv__value *body)
+void rv__daemon_error(int http, const rv__value *body, rv_error *err)
 {
     const rv__value *first = rv__json_first(rv__json_get(body, "errors"));
     const char *message =
@@ -88,8 +87,13 @@ static void read_error(errand *e, int http, const rv__value *body)
     if (rv__json_is_array(parameter))
         parameter = rv__json_first(parameter);
     const char *name = rv__json_string(parameter);
-    rv__fail_code(&e->error, status_from_reply(http, code), code, name, "%s", message);
-    e->error.http_status = http;
+    rv__fail_code(err, status_from_reply(http, code), code, name, "%s", message);
+    err->http_status = http;
+}
+
+static void read_error(errand *e, int http, const rv__value *body)
+{
+    rv__daemon_error(http, body, &e->error);
 }
 
 static rv_image *image_from_base64(const char *text, rv_error *err)
@@ -355,6 +359,15 @@ static void write_member(rv__buf *b, const char *key, const char *value)
     rv__json_write_string(b, value);
 }
 
+/* A seed that nobody asked for is drawn by whoever keeps the task: the same body sent again must
+ * not look like another task. */
+static bool is_left_out(const rv_task *t, const char *key, bool items)
+{
+    return strcmp(key, "taskType") == 0 || strcmp(key, "taskUUID") == 0 ||
+           (items && strcmp(key, "seed") == 0 && rv__task_seed_drawn(t)) ||
+           (!items && is_replaced(key));
+}
+
 static char *request_body(const rv_task *t, bool items, size_t *len)
 {
     rv__buf b;
@@ -365,8 +378,7 @@ static char *request_body(const rv_task *t, bool items, size_t *len)
     write_member(&b, "taskUUID", rv__task_uuid(t) ? rv__task_uuid(t) : "");
     for (const rv__value *v = rv__json_first(rv__task_value(t)); v; v = rv__json_next(v)) {
         const char *key = rv__json_key(v);
-        if (strcmp(key, "taskType") == 0 || strcmp(key, "taskUUID") == 0 ||
-            (!items && is_replaced(key)))
+        if (is_left_out(t, key, items))
             continue;
         rv__buf_adds(&b, ",");
         rv__json_write_string(&b, key);
@@ -394,44 +406,127 @@ static errand *errand_new(const rv_task *t, rv__port *port)
     return e;
 }
 
+/* Headers of a request; texts are owned. */
+typedef struct headers {
+    char *prefix, *owner;
+    const char *list[6];
+} headers;
+
+static bool make_headers(headers *h, const char *results_url, const char *owner, bool is_stream)
+{
+    *h = (headers){0};
+    h->prefix = results_url ? rv__format("Reverie-Results-URL: %s", results_url) : NULL;
+    h->owner = owner ? rv__format("Reverie-Owner: %s", owner) : NULL;
+    size_t n = 0;
+    h->list[n++] = "Content-Type: application/json";
+    h->list[n++] = is_stream ? "Accept: text/event-stream" : "Accept: application/json";
+    h->list[n++] = "Expect:";
+    if (h->prefix)
+        h->list[n++] = h->prefix;
+    if (h->owner)
+        h->list[n++] = h->owner;
+    return (!results_url || h->prefix) && (!owner || h->owner);
+}
+
+static void free_headers(headers *h)
+{
+    rv__free(h->prefix);
+    rv__free(h->owner);
+}
+
 static rv_status daemon_start(void *self, const rv_task *task, rv__port *port, rv_error *err)
 {
     daemon_client *d = self;
     const rv__delivery *how = port->delivery;
     errand *e = errand_new(task, port);
+    headers h;
+    bool ok = make_headers(&h, how->results_url, how->owner, true) && e;
     size_t len = 0;
-    char *body = e ? request_body(task, how->items, &len) : NULL;
-    char *prefix =
-        how->results_url ? rv__format("Reverie-Results-URL: %s", how->results_url) : NULL;
-    if (!body || (how->results_url && !prefix)) {
-        rv__free(body);
-        rv__free(prefix);
-        if (e)
-            errand_free(e);
-        return rv__fail(err, RV_MEMORY, "out of memory");
-    }
-    char *url = how->previews && !d->asks_previews ? rv__format("%s&preview=1", d->url)
-                                                   : rv__strdup(d->url);
-    const char *headers[] = {"Content-Type: application/json", "Accept: text/event-stream",
-                             "Expect:", prefix, NULL};
+    char *body = ok ? request_body(task, how->items, &len) : NULL;
+    bool asks = how->previews || d->asks_previews;
+    char *url = body ? rv__format("%s%sstream=1%s", d->url, strchr(d->url, '?') ? "&" : "?",
+                                  asks ? "&preview=1" : "")
+                     : NULL;
     rv__io_request q = {.url = url,
                         .unix_path = d->unix_path,
-                        .headers = headers,
+                        .headers = h.list,
                         .body = body,
                         .body_len = len,
                         .silence_s =
                             d->unix_path ? SILENCE_S : 0}; /* other servers may not stream */
-    rv_status s = RV_MEMORY;
-    if (url)
-        s = rv__io_start(d->io, &q, &events, e, err);
-    else
-        rv__fail(err, s, "out of memory");
+    rv_status s = url ? rv__io_start(d->io, &q, &events, e, err)
+                      : rv__fail(err, RV_MEMORY, "out of memory");
     if (!url)
         rv__free(body);
-    if (s != RV_OK)
+    if (s != RV_OK && e)
         errand_free(e);
     rv__free(url);
-    rv__free(prefix);
+    free_headers(&h);
+    return s;
+}
+
+/* ---- requests that are passed on ---- */
+
+static bool on_relay_data(void *user, int http, const char *bytes, size_t len)
+{
+    rv__relay *r = user;
+    return r->data(r, http, bytes, len);
+}
+
+static void on_relay_done(void *user, rv_status status, int http, const rv_error *why)
+{
+    rv__relay *r = user;
+    rv_error err = *why;
+    if (status == RV_CONNECTION || (status == RV_TIMEOUT && !http)) {
+        rv__fail(&err, RV_BUSY, "%s; try again in a moment",
+                 http ? "the engine process went away" : "the engine process cannot be reached");
+        err.retry_after_ms = RETRY_MS;
+        status = RV_BUSY;
+    }
+    r->end(r, status, http, &err);
+}
+
+static bool on_relay_cancelled(void *user)
+{
+    rv__relay *r = user;
+    return r->cancelled(r);
+}
+
+/* Tasks are siblings of the place that takes them: /generate, /tasks/UUID. */
+static char *tasks_url(const daemon_client *d, const rv__relay *r)
+{
+    size_t root = strcspn(d->url, "?");
+    while (root && d->url[root - 1] != '/')
+        root--;
+    return rv__format("%.*stasks/%s%s", (int)root, d->url, r->about,
+                      r->previews ? "?preview=1" : "");
+}
+
+static rv_status daemon_relay(void *self, rv__relay *r, rv_error *err)
+{
+    static const rv__io_events relay_events = {on_relay_data, on_relay_done, on_relay_cancelled,
+                                               NULL};
+    daemon_client *d = self;
+    headers h;
+    size_t len = 0;
+    bool ok = make_headers(&h, r->results_url, r->owner, !r->task);
+    char *body = ok && r->task ? request_body(r->task, true, &len) : NULL;
+    char *url = !ok || (r->task && !body) ? NULL
+                : r->task                 ? rv__strdup(d->url)
+                                          : tasks_url(d, r);
+    rv__io_request q = {.url = url,
+                        .unix_path = d->unix_path,
+                        .headers = h.list,
+                        .body = body,
+                        .body_len = len,
+                        .is_delete = r->is_delete,
+                        .silence_s = SILENCE_S};
+    rv_status s = url ? rv__io_start(d->io, &q, &relay_events, r, err)
+                      : rv__fail(err, RV_MEMORY, "out of memory");
+    if (!url)
+        rv__free(body);
+    rv__free(url);
+    free_headers(&h);
     return s;
 }
 
@@ -450,20 +545,14 @@ static void daemon_close(void *self)
 }
 
 /* unix:PATH, or http(s)://HOST[:PORT][/PATH]; without a path /generate is meant. */
-static rv_status read_address(daemon_client *d, const char *address, bool previews, rv_error *err)
+static rv_status read_address(daemon_client *d, const char *address, rv_error *err)
 {
-    const char *ask = previews ? "&preview=1" : "";
-    d->asks_previews = previews;
     if (strncmp(address, "unix:", 5) == 0) {
         d->unix_path = rv__strdup(address + 5);
-        d->url = rv__format("http://reveried/generate?stream=1%s", ask);
+        d->url = rv__strdup("http://reveried/generate");
     } else if (strncmp(address, "http://", 7) == 0 || strncmp(address, "https://", 8) == 0) {
         const char *path = strchr(strstr(address, "://") + 3, '/');
-        const char *more = !path               ? "/generate?stream=1"
-                           : strchr(path, '?') ? "&stream=1"
-                                               : "?stream=1";
-        d->url = path && !path[1] ? rv__format("%sgenerate?stream=1%s", address, ask)
-                                  : rv__format("%s%s%s", address, more, ask);
+        d->url = rv__format("%s%s", address, !path ? "/generate" : !path[1] ? "generate" : "");
     } else {
         return rv__fail_code(err, RV_VALIDATION, "invalidSetting", "daemon",
                              "the daemon's address must be unix:PATH or http://HOST:PORT");
@@ -476,11 +565,13 @@ rv_status rv__daemon_open(const rv__executor_options *o, const rv__executor **ex
                           rv_error *err)
 {
     static const rv__executor daemon_executor = {
-        .name = "daemon", .start = daemon_start, .cancel = daemon_cancel, .close = daemon_close};
+        .name = "daemon", .start = daemon_start, .cancel = daemon_cancel, .close = daemon_close,
+        .relay = daemon_relay};
     daemon_client *d = rv__calloc(1, sizeof *d);
     if (!d)
         return rv__fail(err, RV_MEMORY, "out of memory");
-    rv_status s = read_address(d, o->url, o->preview_steps > 0, err);
+    d->asks_previews = o->preview_steps > 0;
+    rv_status s = read_address(d, o->url, err);
     if (s == RV_OK)
         s = rv__io_open(&d->io, err);
     if (s != RV_OK) {

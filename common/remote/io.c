@@ -24,7 +24,7 @@ typedef struct transfer {
     size_t body_len;
     int connect_ms, silence_s, total_ms;
     int64_t max_bytes, received;
-    bool is_put;
+    bool is_put, is_delete;
     bool refused; /* events->data said false */
     const rv__guard *guard;
     rv__guard_pass pass; /* of a guarded transfer, from its start to its end */
@@ -92,6 +92,8 @@ static bool configure(transfer *t)
         ok = ok && curl_easy_setopt(e, CURLOPT_POSTFIELDS, t->body) == CURLE_OK;
         ok = ok && (!t->is_put || curl_easy_setopt(e, CURLOPT_CUSTOMREQUEST, "PUT") == CURLE_OK);
     }
+    ok = ok &&
+         (!t->is_delete || curl_easy_setopt(e, CURLOPT_CUSTOMREQUEST, "DELETE") == CURLE_OK);
     curl_easy_setopt(e, CURLOPT_FOLLOWLOCATION, 0L);
     curl_easy_setopt(e, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
     curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1L);
@@ -327,6 +329,7 @@ rv_status rv__io_start(rv__io *io, const rv__io_request *q, const rv__io_events 
     t->silence_s = q->silence_s;
     t->total_ms = q->total_ms;
     t->is_put = q->is_put;
+    t->is_delete = q->is_delete;
     t->max_bytes = q->max_bytes;
     t->guard = q->guard;
     t->url = rv__strdup(q->url);

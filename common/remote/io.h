@@ -37,6 +37,7 @@ typedef struct rv__io_request {
     char *body;                 /* POST when not NULL; taken (rv__free), also on failure       */
     size_t body_len;
     bool is_put;                /* PUT instead of POST                                         */
+    bool is_delete;             /* DELETE, without a body                                      */
     const rv__guard *guard;     /* set when the URL came with a request: unix_path is not
                                    looked at; borrowed, must live as long as the transfer.  A
                                    refused URL or address ends as RV_CONNECTION with the code

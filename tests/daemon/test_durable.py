@@ -6,7 +6,7 @@ import signal
 import subprocess
 import time
 
-from reveried import CARDS, REVERIED, SLOW, Daemon, DaemonTest, task, wait_until
+from reveried import CARDS, REVERIED, SLOW, Daemon, DaemonTest, events, task, wait_until
 
 
 def later(number, prompt="a fox", **more):
@@ -186,6 +186,121 @@ class Repeats(DurableTest):
         for _ in range(2):
             self.assertEqual(self.daemon.generate(task(1, "stub:fail=busy"))[0], 503)
         self.assertEqual(self.daemon.generate(task(1))[0], 200)
+
+
+class Tasks(DurableTest):
+    """Paths by taskUUID."""
+    options = ("--stub-ms", "30", "--grace", "0")
+
+    def path(self, number, more=""):
+        return f"/tasks/{task(number)['taskUUID']}{more}"
+
+    def stream(self, number, query="", headers=None):
+        c = self.daemon.connect()
+        self.addCleanup(c.close)
+        c.request("GET", self.path(number, "/events" + query), headers=headers or {})
+        return c.getresponse()
+
+    def names(self, stream):
+        return [(name, data) for name, data in events(stream)]
+
+    def test_status(self):
+        self.acknowledge(later(1))
+        self.finished(1)
+        self.assertEqual(self.daemon.get(self.path(1)), self.daemon.generate(ask(1)))
+        self.assertEqual(self.daemon.get(self.path(2))[1]["error"]["code"], "taskNotFound")
+        self.assertEqual(self.daemon.get("/tasks/x")[1]["error"]["code"], "invalidTaskUUID")
+        self.assertEqual(self.daemon.get(self.path(1, "/other"))[0], 404)
+        self.assertEqual(self.daemon.request("POST", self.path(1), "x")[0], 405)
+
+    def check_stream(self, seen, pictures, state="done"):
+        names = [name for name, _ in seen]
+        self.assertEqual((names.count("image"), names.count("end"), names.count("reply")), (pictures, 1, 1), names)
+        self.assertLessEqual(names.count("queued"), 2)  # in the store, then before a worker
+        self.assertEqual(seen[-2][1]["state"], state)
+        self.assertEqual(names[-1], "reply")
+        return seen[-1][1]
+
+    def test_events_of_a_running_task(self):
+        self.acknowledge(later(1, numberResults=2, steps=8))
+        wait_until(lambda: self.response(1)[0][0]["status"] == "success", what="the first picture")
+        reply = self.check_stream(self.names(self.stream(1)), 2)
+        self.assertEqual((reply["status"], reply["body"]["data"]), (200, self.finished(1)[0]))
+
+    def test_events_of_a_waiting_task(self):
+        self.acknowledge(*[later(i, steps=10) for i in range(8)])
+        seen = self.names(self.stream(7))
+        self.check_stream(seen, 1)
+        self.assertIn("step", [name for name, _ in seen])
+
+    def test_events_of_a_finished_task(self):
+        self.acknowledge(later(1, numberResults=2), later(2, "stub:fail=safety"))
+        self.finished(1)
+        self.finished(2)
+        reply = self.check_stream(self.names(self.stream(1)), 2)
+        self.assertEqual(reply["body"]["data"], self.response(1)[0])
+        reply = self.check_stream(self.names(self.stream(2)), 0, "failed")
+        self.assertEqual(reply["body"]["errors"][0]["code"], "contentPolicyViolation")
+        self.assertEqual(self.names(self.stream(3))[-1][1]["status"], 404)
+
+    def test_events_of_a_sync_task(self):
+        s = self.daemon.begin(task(1, steps=20))
+        wait_until(lambda: self.daemon.live() == 1)
+        reply = self.check_stream(self.names(self.stream(1)), 1)
+        got = s.recv(1 << 20)
+        s.close()
+        self.assertIn(reply["body"]["data"][0]["imageURL"].encode(), got)
+
+    def test_watching_does_not_keep_or_end_a_task(self):
+        self.acknowledge(later(1, "stub:hang"))
+        wait_until(lambda: self.daemon.live() == 1)
+        watchers = [self.stream(1) for _ in range(5)]
+        for w in watchers:
+            self.assertIn(b"event", w.readline())
+            w.close()
+        self.assertEqual(self.response(1)[0][0]["status"], "processing")
+
+    def cancel(self, number, headers=None):
+        status, _, body = self.daemon.request("DELETE", self.path(number), headers=headers)
+        return status, json.loads(body)
+
+    def test_cancel(self):
+        self.acknowledge(later(1, "stub:hang"), later(2, "stub:hang"), later(3, "stub:hang"), later(4, "stub:hang"),
+                         later(5), later(6))
+        wait_until(lambda: self.daemon.live() == 4)
+        watched = self.stream(1)
+        for number in (1, 5):  # one that runs, one that waits
+            self.assertEqual(self.cancel(number), (200, {"data": [{
+                "taskType": "imageInference", "taskUUID": task(number)["taskUUID"], "cancelled": True}]}))
+            data, errors = self.finished(number)
+            self.assertEqual((data[0]["status"], errors[0]["code"]), ("error", "taskCancelled"))
+            self.assertFalse(self.cancel(number)[1]["data"][0]["cancelled"])
+        self.assertEqual(self.check_stream(self.names(watched), 0, "stopped")["body"]["errors"][0]["code"],
+                         "taskCancelled")
+        self.finished(6)
+        self.assertFalse(self.cancel(6)[1]["data"][0]["cancelled"])
+        self.assertEqual(self.finished(6)[0][0]["status"], "success")
+        self.assertEqual(self.cancel(9)[0], 404)
+
+    def test_cancel_of_a_sync_task(self):
+        s = self.daemon.begin(task(1, "stub:hang"))
+        wait_until(lambda: self.daemon.live() == 1)
+        self.assertTrue(self.cancel(1)[1]["data"][0]["cancelled"])
+        self.assertIn(b"taskCancelled", s.recv(65536))
+        s.close()
+
+    def test_owners(self):
+        mine, yours = {"Reverie-Owner": "me"}, {"Reverie-Owner": "you"}
+        self.assertEqual(self.daemon.generate(later(1, "stub:hang"), headers=mine)[0], 200)
+        self.assertEqual(self.daemon.generate(ask(1), headers=mine)[0], 200)
+        for other in (yours, {}):
+            self.assertEqual(self.daemon.generate(ask(1), headers=other)[0], 404)
+            self.assertEqual(self.cancel(1, other)[0], 404)
+            self.assertEqual(self.names(self.stream(1, headers=other))[-1][1]["status"], 404)
+            self.assertEqual(self.daemon.generate(later(1, "a fox"), headers=other)[0], 200)  # a name of its own
+        self.assertTrue(self.cancel(1, mine)[1]["data"][0]["cancelled"])
+        for bad in ("a b", "a/b", "x" * 300, ""):
+            self.assertEqual(self.daemon.generate(ask(1), headers={"Reverie-Owner": bad})[0], 400)
 
 
 class Restarts(DurableTest):

@@ -578,6 +578,195 @@ static void many_at_once(void **state)
     real_close(&d);
 }
 
+/* ---- tasks that the daemon keeps ---- */
+
+typedef struct passed {
+    char *text; /* of a stream */
+    int done;
+    bool leaves; /* in its first text */
+} passed;
+
+static void on_passed_text(void *user, rv_call *call, const char *text, size_t len)
+{
+    passed *p = user;
+    char *longer = NULL;
+    assert_true(len > 2 && memcmp(text + len - 2, "\n\n", 2) == 0);
+    assert_true(asprintf(&longer, "%s%.*s", p->text ? p->text : "", (int)len, text) >= 0);
+    free(p->text);
+    p->text = longer;
+    if (p->leaves)
+        rv_call_free(call);
+}
+
+static void on_passed_done(void *user, rv_call *call)
+{
+    ((passed *)user)->done++;
+    assert_non_null(rv_call_reply(call));
+}
+
+static void run_calls(rv *r)
+{
+    struct pollfd p = {rv_fd(r), POLLIN, 0};
+    while (rv_dispatch(r) > 0)
+        poll(&p, 1, 1000);
+}
+
+/* The reply of a call, freed with it. */
+static rv__value *take_reply(rv_call *c, int http_status)
+{
+    const rv_reply *reply = rv_call_reply(c);
+    assert_non_null(reply);
+    if (reply->http_status != http_status)
+        fail_msg("%d %.*s", reply->http_status, (int)reply->len, reply->body);
+    rv__value *v = rv__json_parse(reply->body, reply->len, NULL);
+    assert_non_null(v);
+    rv_call_free(c);
+    return v;
+}
+
+static rv__value *ask_body(rv *r, const char *body, const char *owner, int http_status)
+{
+    passed p = {0};
+    rv_call_options o = {.owner = owner, .done = on_passed_done, .user = &p};
+    rv_call *c = rv_call_begin(r, body, strlen(body), &o);
+    run_calls(r);
+    assert_int_equal(p.done, 1);
+    return take_reply(c, http_status);
+}
+
+static rv__value *ask_task(rv *r, rv_task_verb verb, const char *uuid, passed *p, int http_status)
+{
+    rv_call_options o = {
+        .owner = "me", .text = on_passed_text, .done = on_passed_done, .user = p};
+    rv_call *c = rv_call_task(r, verb, uuid, &o);
+    run_calls(r);
+    if (p->leaves)
+        return NULL;
+    return take_reply(c, http_status);
+}
+
+static const char *word(const rv__value *reply, const char *list, const char *key)
+{
+    return rv__json_get_string(rv__json_first(rv__json_get(reply, list)), key, "-");
+}
+
+#define UUID_1 "00000000-0000-4000-8000-000000000001"
+#define UUID_2 "00000000-0000-4000-8000-000000000002"
+#define LATER  ",\"deliveryMethod\":\"async\""
+
+static void asynchronous_tasks_are_passed_on(rv *r)
+{
+    char *body = body_text(1, "a fox", LATER), *other = body_text(1, "a bear", LATER);
+    rv__value *v;
+    for (int i = 0; i < 2; i++) { /* and once more: the same acknowledgement */
+        v = ask_body(r, body, "me", 200);
+        assert_string_equal(word(v, "data", "taskUUID"), UUID_1);
+        assert_int_equal(rv__json_size(rv__json_first(rv__json_get(v, "data"))), 2);
+        rv__json_free(v);
+    }
+    v = ask_body(r, other, "me", 400);
+    assert_string_equal(word(v, "errors", "code"), "conflictTaskUUID");
+    assert_string_equal(word(v, "errors", "parameter"), "taskUUID");
+    rv__json_free(v);
+    free(body);
+    free(other);
+}
+
+static void their_results_come(rv *r)
+{
+    static const char question[] =
+        "[{\"taskType\":\"getResponse\",\"taskUUID\":\"" UUID_1 "\"}]";
+    passed p = {0};
+    rv__value *v = ask_task(r, RV_TASK_EVENTS, UUID_1, &p, 200);
+    assert_string_equal(word(v, "data", "status"), "success");
+    assert_non_null(strstr(p.text, "event: image\n"));
+    assert_non_null(strstr(p.text, "event: end\n"));
+    assert_null(strstr(p.text, "event: reply"));
+    rv__json_free(v);
+    free(p.text);
+    v = ask_body(r, question, "me", 200);
+    assert_string_equal(word(v, "data", "status"), "success");
+    rv__json_free(v);
+    v = ask_body(r, question, "you", 404);
+    assert_string_equal(word(v, "errors", "code"), "taskNotFound");
+    rv__json_free(v);
+    v = ask_task(r, RV_TASK_STATUS, UUID_1, &p, 200);
+    assert_string_equal(word(v, "data", "status"), "success");
+    rv__json_free(v);
+}
+
+static void they_can_be_cancelled(rv *r)
+{
+    char *body = body_text(2, "stub:hang", LATER);
+    passed p = {0}, leaver = {.leaves = true};
+    rv__json_free(ask_body(r, body, "me", 200));
+    ask_task(r, RV_TASK_EVENTS, UUID_2, &leaver, 0); /* whoever watches may leave at any time */
+    assert_int_equal(leaver.done, 0);
+    rv__value *v = ask_task(r, RV_TASK_CANCEL, UUID_2, &p, 200);
+    bool cancelled = false;
+    assert_true(rv__json_bool(
+        rv__json_get(rv__json_first(rv__json_get(v, "data")), "cancelled"), &cancelled));
+    assert_true(cancelled);
+    rv__json_free(v);
+    p = (passed){0};
+    v = ask_task(r, RV_TASK_EVENTS, UUID_2, &p, 200);
+    assert_string_equal(word(v, "data", "status"), "error");
+    assert_string_equal(word(v, "errors", "code"), "taskCancelled");
+    assert_non_null(strstr(p.text, "\"state\":\"stopped\""));
+    rv__json_free(v);
+    free(p.text);
+    free(leaver.text);
+    free(body);
+}
+
+static void kept_tasks_through_the_client(void **state)
+{
+    real d;
+    real_open(&d);
+    rv *r = open_client(d.address);
+    char *body = body_text(1, "a fox", LATER);
+    rv__value *v = ask_body(r, body, "me", 503); /* nobody is there yet */
+    assert_string_equal(word(v, "errors", "code"), "serviceUnavailable");
+    rv__json_free(v);
+    free(body);
+    real_start(&d, "0");
+    asynchronous_tasks_are_passed_on(r);
+    their_results_come(r);
+    they_can_be_cancelled(r);
+    real_kill(&d, SIGKILL);
+    passed p = {0};
+    rv__json_free(ask_task(r, RV_TASK_EVENTS, UUID_1, &p, 503));
+    rv_close(r);
+    real_close(&d);
+}
+
+/* Calls that still wait when their context is closed, or are freed first. */
+static void kept_tasks_and_closing(void **state)
+{
+    real d;
+    real_open(&d);
+    real_start(&d, "0");
+    for (int i = 0; i < 3; i++) {
+        rv *r = open_client(d.address);
+        passed p = {0};
+        char *body = body_text(2, "stub:hang", LATER);
+        p.done = 0;
+        rv__json_free(ask_body(r, body, "me", 200));
+        rv_call_options o = {.owner = "me", .done = on_passed_done, .user = &p};
+        rv_call *c = rv_call_task(r, RV_TASK_EVENTS, UUID_2, &o);
+        if (i == 0)
+            rv_call_free(c);
+        rv_dispatch(r);
+        rv_close(r);
+        if (i)
+            rv_call_free(c);
+        assert_int_equal(p.done, 0);
+        free(body);
+    }
+    real_kill(&d, SIGKILL);
+    real_close(&d);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(any_answer_ends_the_task),
@@ -590,6 +779,8 @@ int main(void)
                                        cmocka_unit_test(allocations_fail),
                                        cmocka_unit_test(daemon_comes_and_goes),
                                        cmocka_unit_test(tasks_survive_the_hop),
-                                       cmocka_unit_test(warnings_arrive), cmocka_unit_test(many_at_once)};
+                                       cmocka_unit_test(warnings_arrive), cmocka_unit_test(many_at_once),
+                                       cmocka_unit_test(kept_tasks_through_the_client),
+                                       cmocka_unit_test(kept_tasks_and_closing)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
