@@ -1,5 +1,6 @@
 """Chromium without a window, driven through its debugging pipe with the standard library alone."""
 import base64
+import ctypes
 import fcntl
 import json
 import os
@@ -8,7 +9,9 @@ import subprocess
 import tempfile
 import time
 
-from harness import SLOW
+from harness import SLOW, children
+
+SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER: what the browser leaves behind comes to us
 
 
 class Page:
@@ -16,6 +19,7 @@ class Page:
 
     def __init__(self, width=1280, height=900, dark=False, touch=False):
         self.folder = tempfile.mkdtemp(prefix="chromium-")
+        ctypes.CDLL(None).prctl(SUBREAPER, 1, 0, 0, 0)
         read_theirs, write = os.pipe()
         read, write_theirs = os.pipe()
         theirs = [fcntl.fcntl(fd, fcntl.F_DUPFD, 20) for fd in (read_theirs, write_theirs)]
@@ -56,7 +60,25 @@ class Page:
             self.process.wait()
         self.reader.close()
         self.writer.close()
+        self.reap()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def reap(self):
+        """Waits for the browser's helpers, and for nobody else's children."""
+        end = time.monotonic() + 5 * SLOW
+        while time.monotonic() < end:
+            left = []
+            for pid in children(os.getpid()):
+                try:
+                    with open(f"/proc/{pid}/comm") as f:
+                        left += [pid] if f.read().startswith("chrom") else []
+                except OSError:
+                    pass
+            if not left:
+                return
+            for pid in left:
+                os.waitpid(pid, os.WNOHANG)
+            time.sleep(0.02)
 
     # -- the protocol: JSON texts that end with a NUL --
 
