@@ -32,6 +32,7 @@ static const char usage_text[] =
     "  --mask FILE         where it may change: white; black stays\n"
     "  --scheduler S       solver, as the schema of the model lists them\n"
     "  --weighting S       how signs in the prompt are read: compel or sdEmbeds\n"
+    "  --safety            have the pictures looked at by the model's content checker\n"
     "  --lora NAME[=X]     a LoRA of the model's card, with weight X (default 1); may be repeated\n"
     "  --format F          PNG, JPG or WEBP, when no file name says it\n"
     "  --quality N         20 to 99, for JPG and WEBP (default 95)\n"
@@ -49,6 +50,7 @@ enum {
     OPT_IMAGE,
     OPT_MASK,
     OPT_LORA,
+    OPT_SAFETY,
     OPT_SETTING = 300,
     OPT_FIELD = 400
 };
@@ -102,12 +104,14 @@ static const struct option options[] = {{"output", required_argument, NULL, 'o'}
                                         {"strength", required_argument, NULL, OPT_FIELD + 9},
                                         {"image", required_argument, NULL, OPT_IMAGE},
                                         {"mask", required_argument, NULL, OPT_MASK},
+                                        {"safety", no_argument, NULL, OPT_SAFETY},
                                         {0}};
 
 typedef struct request {
     rv *r;
     const char *prompt, *output;
     const char *values[FIELDS], *loras[LORAS];
+    bool is_checked; /* pictures are to be looked at by the content checker */
     int n_loras;
     char *pictures[2]; /* seedImage and maskImage as base64 */
     rv__image_format format;
@@ -198,6 +202,8 @@ static int read_option(request *q, int o)
         return rv__cli_fail("--lora", "may be given 32 times") + 1;
     else if (o == OPT_LORA)
         q->loras[q->n_loras++] = optarg;
+    else if (o == OPT_SAFETY)
+        q->is_checked = true;
     else if (o == OPT_STUB)
         return set(q, "executor", "stub");
     else {
@@ -304,6 +310,8 @@ static char *request_json(const request *q)
         rv__json_write_string(&b, q->pictures[i]);
     }
     write_loras(&b, q);
+    if (q->is_checked)
+        rv__buf_adds(&b, ",\"safety\":{\"checkContent\":true}");
     rv__buf_adds(&b, "}]");
     return rv__buf_take(&b, NULL);
 }
@@ -363,8 +371,9 @@ static void save(request *q, const rv_job *job, size_t index)
         rv__cli_fail("", err.message);
         q->broken = true;
     } else if (!to_stdout) {
-        printf("%s  %dx%d  seed %llu  %.1f s\n", name, info.width, info.height,
-               (unsigned long long)info.seed, rv__progress_seconds(&q->progress));
+        printf("%s  %dx%d  seed %llu  %.1f s%s\n", name, info.width, info.height,
+               (unsigned long long)info.seed, rv__progress_seconds(&q->progress),
+               info.nsfw > 0 ? "  flagged by the content checker" : "");
         fflush(stdout);
     }
     rv__free(name);

@@ -8,6 +8,7 @@
 #include "engine/edit.h"
 #include "engine/executor_lora.h"
 #include "engine/pipeline.h"
+#include "engine/safety.h"
 #include "job/executor.h"
 
 typedef struct engine {
@@ -16,6 +17,8 @@ typedef struct engine {
     char *path; /* of the open model */
     rv__weights *weights;
     rv__pipeline *pipeline;
+    rv__safety *safety;    /* the model's content checker, once a task asked for it */
+    bool is_checking;      /* the task that runs wants its pictures looked at */
     atomic_bool is_loaded; /* a pipeline is open; for other threads */
 } engine;
 
@@ -30,6 +33,7 @@ static const char *const known[] = {
     "lora",      "strength", /* without seedImage it has no effect, of which the request was warned
                               */
     "seedImage", "maskImage",     "maskMargin",     "outpaint",       "promptWeighting",
+    "safety",
 };
 
 static bool is_known(const char *name)
@@ -55,15 +59,15 @@ static rv_status check_caches(const rv__value *options, rv_error *err)
                : RV_OK;
 }
 
-static rv_status check_safety(const rv__value *safety, rv_error *err)
+/* Which parameter asks for a look at the pictures, or NULL. */
+static const char *safety_wanted(const rv__value *task)
 {
+    const rv__value *safety = rv__json_get(task, "safety");
     const char *mode = rv__json_get_string(safety, "mode", NULL);
-    bool wanted =
-        mode ? strcmp(mode, "none") != 0 : rv__json_get_bool(safety, "checkContent", false);
 
-    return wanted ? refuse(err, mode ? "safety.mode" : "safety.checkContent",
-                           "no content checker is installed")
-                  : RV_OK;
+    if (mode)
+        return strcmp(mode, "none") != 0 ? "safety.mode" : NULL;
+    return rv__json_get_bool(safety, "checkContent", false) ? "safety.checkContent" : NULL;
 }
 
 /* Values that ask for nothing. */
@@ -79,6 +83,25 @@ static bool is_neutral(const rv__value *v)
     return (rv__json_is_array(v) || rv__json_is_object(v)) && rv__json_size(v) == 0;
 }
 
+/* Features of other models, one by one. */
+static rv_status check_features(const rv__value *features, rv_error *err)
+{
+    char name[96];
+
+    for (const rv__value *v = rv__json_first(features); v; v = rv__json_next(v)) {
+        bool is_alpha = strcmp(rv__json_key(v), "layerDiffuse") == 0;
+
+        if (is_neutral(v))
+            continue;
+        snprintf(name, sizeof name, "advancedFeatures.%.60s", rv__json_key(v));
+        return refuse(err, name,
+                      is_alpha ? "this model's autoencoder paints no transparency; leave it out "
+                                 "for an opaque picture"
+                               : "the built-in engine cannot do this");
+    }
+    return RV_OK;
+}
+
 static rv_status check_task(const rv__value *task, rv_error *err)
 {
     for (const rv__value *v = rv__json_first(task); v; v = rv__json_next(v)) {
@@ -87,8 +110,8 @@ static rv_status check_task(const rv__value *task, rv_error *err)
 
         if (strcmp(name, "acceleratorOptions") == 0)
             status = check_caches(v, err);
-        else if (strcmp(name, "safety") == 0)
-            status = check_safety(v, err);
+        else if (strcmp(name, "advancedFeatures") == 0)
+            status = check_features(v, err);
         else if (!is_known(name) && !is_neutral(v))
             status = refuse(err, name, "the built-in engine cannot do this");
         if (status != RV_OK)
@@ -101,6 +124,8 @@ static rv_status check_task(const rv__value *task, rv_error *err)
 
 static void close_model(engine *e)
 {
+    rv__safety_close(e->safety);
+    e->safety = NULL;
     rv__pipeline_close(e->pipeline);
     rv__weights_close(e->weights);
     rv__free(e->path);
@@ -211,8 +236,7 @@ static void tell_skipped(const rv__cache_options *cache, int all, int skipped, r
 {
     const char *name = rv__cache_name(cache->kind);
     char *parameter = name ? rv__format("acceleratorOptions.%s", name) : NULL;
-    char *message =
-        name ? rv__format("%s skipped %d of %d evaluations", name, skipped, all) : NULL;
+    char *message = name ? rv__format("%s skipped %d of %d evaluations", name, skipped, all) : NULL;
 
     if (parameter && message)
         port->warn(port, "stepsSkipped", parameter, message);
@@ -269,19 +293,54 @@ static rv_status read_task(engine *e, const rv_task *t, rv__scheduler_config *sc
     return RV_OK;
 }
 
-static rv_status deliver(rv__port *port, size_t index, const uint8_t *rgb, int64_t width,
+/* Opens the checker that the model's card names when the task asks for one. */
+static rv_status open_safety(engine *e, const rv_task *t, rv_error *err)
+{
+    const rv__model *model = rv__task_model(t);
+    const char *parameter = safety_wanted(rv__task_value(t));
+    const char *path = rv__json_get_string(model->engine, "safety_checker", NULL);
+    char *full;
+    rv_status status;
+
+    e->is_checking = parameter != NULL;
+    if (!parameter || e->safety)
+        return RV_OK;
+    if (!path)
+        return rv__fail_code(err, RV_UNSUPPORTED, "safetyCheckerNotInstalled", parameter,
+                             "%s: no content checker is installed for this model (its card has no "
+                             "\"safety_checker\"), so no picture was made",
+                             parameter);
+    full = path[0] == '/' ? rv__strdup(path) : rv__format("%s/%s", model->folder, path);
+    status = full ? rv__safety_open(e->device, full, &e->safety, err)
+                  : rv__fail(err, RV_MEMORY, "out of memory");
+    rv__free(full);
+    return status;
+}
+
+static rv_status deliver(engine *e, rv__port *port, size_t index, const uint8_t *rgb, int64_t width,
                          int64_t height, rv_error *err)
 {
-    rv_image *image = rv__image_from_pixels(rgb, (int)width, (int)height, 3);
+    rv_image *image;
+    bool flagged;
 
+    if (e->is_checking) {
+        watch w = {.port = port};
+        rv_status status = rv__safety_check(e->safety, rgb, (int)width, (int)height, &flagged,
+                                            on_cancelled, &w, err);
+        if (status != RV_OK)
+            return status;
+    }
+    image = rv__image_from_pixels(rgb, (int)width, (int)height, 3);
     if (!image)
         return rv__fail(err, RV_MEMORY, "out of memory");
+    if (e->is_checking)
+        rv__image_set_facts(image, "", 0, -1, flagged);
     port->image(port, index, image);
     return RV_OK;
 }
 
 /* A result that belongs into the input picture. */
-static rv_status deliver_pasted(rv__port *port, size_t index, const rv__edit *edit,
+static rv_status deliver_pasted(engine *e, rv__port *port, size_t index, const rv__edit *edit,
                                 const uint8_t *rgb, rv_error *err)
 {
     size_t bytes = (size_t)edit->picture.width * (size_t)edit->picture.height * 3;
@@ -290,7 +349,7 @@ static rv_status deliver_pasted(rv__port *port, size_t index, const rv__edit *ed
         out ? rv__edit_paste(edit, rgb, out, err) : rv__fail(err, RV_MEMORY, "out of memory");
 
     if (status == RV_OK)
-        status = deliver(port, index, out, edit->picture.width, edit->picture.height, err);
+        status = deliver(e, port, index, out, edit->picture.width, edit->picture.height, err);
     rv__free(out);
     return status;
 }
@@ -304,7 +363,7 @@ static rv_status one_picture(engine *e, rv__picture_request *r, const rv__edit *
     rv_status status;
 
     if (edit && edit->is_still)
-        return deliver(port, index, edit->picture.pixels, r->width, r->height, err);
+        return deliver(e, port, index, edit->picture.pixels, r->width, r->height, err);
     r->hooks = (rv__pipeline_hooks){.step = on_step,
                                     .preview = on_preview,
                                     .preview_every = e->preview_steps ? e->preview_steps
@@ -317,8 +376,8 @@ static rv_status one_picture(engine *e, rv__picture_request *r, const rv__edit *
         return rv__fail(err, RV_MEMORY, "out of memory");
     status = rv__pipeline_run(e->pipeline, r, bytes, NULL, err);
     if (status == RV_OK)
-        status = edit ? deliver_pasted(port, index, edit, bytes, err)
-                      : deliver(port, index, bytes, r->width, r->height, err);
+        status = edit ? deliver_pasted(e, port, index, edit, bytes, err)
+                      : deliver(e, port, index, bytes, r->width, r->height, err);
     rv_image_unref(w.preview);
     rv__free(bytes);
     return status;
@@ -380,6 +439,8 @@ static rv_status engine_run(void *self, const rv_task *t, rv__port *port, rv_err
     status = check_task(rv__task_value(t), err);
     if (status == RV_OK)
         status = open_model(e, rv__task_model(t), err);
+    if (status == RV_OK)
+        status = open_safety(e, t, err);
     if (status == RV_OK)
         status = rv__executor_loras(e->pipeline, rv__task_value(t), rv__task_model(t), err);
     if (status == RV_OK)

@@ -228,7 +228,11 @@ rv_status rv__weights_open_part(const char *path, const char *part, rv__weights 
     rv_status status = new_weights(path, &w, err);
     if (status != RV_OK)
         return status;
-    return finish(w, rv__weights_read_part(w, path, part, err), out, err);
+    struct stat st;
+    bool is_file = stat(path, &st) == 0 && S_ISREG(st.st_mode);
+    status = is_file ? rv__weights_read_file(w, path, part, err)
+                     : rv__weights_read_part(w, path, part, err);
+    return finish(w, status, out, err);
 }
 
 void rv__weights_close(rv__weights *w)

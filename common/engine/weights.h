@@ -49,7 +49,8 @@ typedef struct rv__tensor {
 rv_status rv__weights_open(const char *path, rv__weights **out, rv_error *err);
 void      rv__weights_close(rv__weights *w);
 
-/* Opens one part folder (config.json and *.safetensors) as a model that has this part alone. */
+/* Opens one part folder (config.json and *.safetensors), or one file, as a model that has this part
+ * alone. */
 rv_status rv__weights_open_part(const char *path, const char *part, rv__weights **out,
                                 rv_error *err);
 

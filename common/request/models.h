@@ -18,6 +18,7 @@
  *                               "precision": "fast"          products in eight bits (default "float32"; speed.md)
  *                               "step_caches": {…}           how acceleratorOptions act (caches.md)
  *                               "lora_folder": "loras"       any other NAME is NAME.safetensors in it
+ *                               "safety_checker": "safety_checker"  folder or file of diffusers' content checker
  *     }
  *
  * id and name are required.  Members that start with "x-" are for others; unknown ones are refused. */

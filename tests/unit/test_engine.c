@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -406,8 +407,12 @@ static void caches_skip_and_are_exact_when_they_do_not(void **state)
     assert_true(all == 8 && skipped == 0);
     for (int kind = RV__TEA_CACHE; kind <= RV__DUAL_BLOCK_CACHE; kind++)
         for (int by_time = 0; by_time <= (kind == RV__TEA_CACHE); by_time++) {
-            rv__cache_options o = {.kind = kind, .limit = 1e-12, .by_time = by_time, .end = 8,
-                                   .most = 3, .polynomial = {0, 0, 0, 1, 0}};
+            rv__cache_options o = {.kind = kind,
+                                   .limit = 1e-12,
+                                   .by_time = by_time,
+                                   .end = 8,
+                                   .most = 3,
+                                   .polynomial = {0, 0, 0, 1, 0}};
 
             /* A limit that nothing keeps: the sections give the very same picture. */
             r.cache = &o;
@@ -430,15 +435,52 @@ static void caches_skip_and_are_exact_when_they_do_not(void **state)
     close_fixture(&f);
 }
 
-/* ---- prompts ------------------------------------------------------------------------------------------------ */
+/* Models of the generic family take parameters that only other models can serve: those are refused
+ * by name, too. */
+static void features_of_other_models(void **state)
+{
+    char path[] = "/tmp/reverie-card-XXXXXX.json", blamed[128];
+    size_t pictures;
+    rv_error err;
+    rv *r;
+    int fd = mkstemps(path, 5);
+
+    (void)state;
+    assert_true(fd >= 0);
+    dprintf(fd,
+            "{\"id\":\"local:any@1\",\"name\":\"any\",\"family\":\"generic\",\"executors\":"
+            "[{\"name\":\"engine\"}],\"engine\":{\"weights\":\"%s\"}}",
+            model_path);
+    close(fd);
+    assert_int_equal(rv_open(&r), RV_OK);
+    assert_int_equal(rv_set(r, "model", path, &err), RV_OK);
+    assert_int_equal(
+        run_task(r, "local:any@1",
+                 ",\"outputFormat\":\"PNG\",\"advancedFeatures\":{\"layerDiffuse\":true}", blamed,
+                 sizeof blamed, &pictures),
+        RV_UNSUPPORTED);
+    assert_string_equal(blamed, "advancedFeatures.layerDiffuse");
+    assert_int_equal(run_task(r, "local:any@1",
+                              ",\"advancedFeatures\":{\"layerDiffuse\":false},"
+                              "\"promptWeighting\":\"compel\",\"negativePrompt\":\"(a)99\"",
+                              blamed, sizeof blamed, &pictures),
+                     RV_VALIDATION);
+    assert_string_equal(blamed, "negativePrompt");
+    rv_close(r);
+    unlink(path);
+}
+
+/* ---- prompts
+ * ------------------------------------------------------------------------------------------------
+ */
 
 static void long_prompts_say_where_they_are_cut(void **state)
 {
-    char                text[4096] = "";
+    char text[4096] = "";
     rv__picture_request r = simple();
-    fixture             f;
-    char               *note;
-    size_t              least = 1000;
+    fixture f;
+    char *note;
+    size_t least = 1000;
 
     open_fixture(&f, 1);
     assert_null(rv__pipeline_cut(f.pipeline, &r, false));
@@ -476,10 +518,10 @@ static void long_prompts_say_where_they_are_cut(void **state)
 /* The token for no words is the empty prompt, and guidance from nothing to nothing is none. */
 static void blank_is_no_prompt(void **state)
 {
-    static uint8_t      one[BYTES], other[BYTES];
+    static uint8_t one[BYTES], other[BYTES];
     rv__picture_request r = simple();
-    rv_error            err;
-    fixture             f;
+    rv_error err;
+    fixture f;
 
     open_fixture(&f, 2);
     r.prompt = "";
@@ -494,15 +536,16 @@ static void blank_is_no_prompt(void **state)
     close_fixture(&f);
 }
 
-static void get_picture(rv *r, const char *model, const char *prompt, const char *more, uint8_t *out,
-                        char *warning, size_t size)
+static void get_picture(rv *r, const char *model, const char *prompt, const char *more,
+                        uint8_t *out, char *warning, size_t size)
 {
-    char     *body = rv__format("[{\"taskType\":\"imageInference\","
-                                "\"taskUUID\":\"50836053-a0ee-4cf5-b9d6-ae7c5d140ada\",\"positivePrompt\":\"%s\","
-                                "\"model\":\"%s\",\"width\":128,\"height\":128,\"steps\":1,\"seed\":3%s}]",
-                                prompt, model, more);
+    char *body = rv__format(
+        "[{\"taskType\":\"imageInference\","
+        "\"taskUUID\":\"50836053-a0ee-4cf5-b9d6-ae7c5d140ada\",\"positivePrompt\":\"%s\","
+        "\"model\":\"%s\",\"width\":128,\"height\":128,\"steps\":1,\"seed\":3%s}]",
+        prompt, model, more);
     rv_batch *b = rv_batch_parse(r, body, strlen(body));
-    rv_job   *j;
+    rv_job *j;
 
     assert_int_equal(rv_submit(r, rv_batch_task(b, 0), NULL, &j), RV_OK);
     assert_int_equal(rv_wait(r, j, -1), RV_OK);
@@ -517,9 +560,9 @@ static void get_picture(rv *r, const char *model, const char *prompt, const char
 static void the_executor_warns(void **state)
 {
     static uint8_t one[128 * 128 * 3], other[128 * 128 * 3];
-    char           model[256], warning[512], prompt[2001];
-    rv_error       err;
-    rv            *r;
+    char model[256], warning[512], prompt[2001];
+    rv_error err;
+    rv *r;
 
     assert_int_equal(rv_open(&r), RV_OK);
     assert_int_equal(rv_set(r, "model", model_path, &err), RV_OK);
@@ -528,13 +571,14 @@ static void the_executor_warns(void **state)
         prompt[i] = i % 2 ? ' ' : 'a';
     prompt[2000] = '\0';
     get_picture(r, model, prompt, "", one, warning, sizeof warning);
-    assert_int_equal(strncmp(warning, "positivePrompt is longer than the model reads: CLIP-L stops", 59), 0);
+    assert_int_equal(
+        strncmp(warning, "positivePrompt is longer than the model reads: CLIP-L stops", 59), 0);
     get_picture(r, model, "__BLANK__", "", one, warning, sizeof warning);
     assert_string_equal(warning, "");
     get_picture(r, model, "__BLANK__", ",\"CFGScale\":7", other, warning, sizeof warning);
     assert_memory_equal(one, other, sizeof one);
-    get_picture(r, model, "__BLANK__", ",\"CFGScale\":7,\"negativePrompt\":\"rain\"", other, warning,
-                sizeof warning);
+    get_picture(r, model, "__BLANK__", ",\"CFGScale\":7,\"negativePrompt\":\"rain\"", other,
+                warning, sizeof warning);
     assert_int_not_equal(memcmp(one, other, sizeof one), 0);
     rv_close(r);
 }
@@ -552,6 +596,7 @@ int main(void)
         cmocka_unit_test(thresholds_have_the_request_s_direction),
         cmocka_unit_test(rows_of_skipped_steps_are_bounded),
         cmocka_unit_test(caches_skip_and_are_exact_when_they_do_not),
+        cmocka_unit_test(features_of_other_models),
         cmocka_unit_test(long_prompts_say_where_they_are_cut),
         cmocka_unit_test(blank_is_no_prompt),
         cmocka_unit_test(the_executor_warns),
