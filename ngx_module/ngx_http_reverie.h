@@ -24,7 +24,10 @@ typedef enum {
     NGX_HTTP_REVERIE_RUNWARE,
     NGX_HTTP_REVERIE_RESULTS,
     NGX_HTTP_REVERIE_HEALTH,
-    NGX_HTTP_REVERIE_OPENAI
+    NGX_HTTP_REVERIE_OPENAI,
+    NGX_HTTP_REVERIE_METRICS,
+    NGX_HTTP_REVERIE_WEBSOCKET,              /* only counted as one */
+    NGX_HTTP_REVERIE_APIS
 } ngx_http_reverie_api_e;
 
 
@@ -37,9 +40,44 @@ typedef enum {
 #define NGX_HTTP_REVERIE_REFUSED_ACTIVE  2
 #define NGX_HTTP_REVERIE_REFUSED_COST    3
 #define NGX_HTTP_REVERIE_REFUSED_AUTH    4
+#define NGX_HTTP_REVERIE_REASONS         5
+
+#define NGX_HTTP_REVERIE_SYNC            0
+#define NGX_HTTP_REVERIE_STREAM          1
+#define NGX_HTTP_REVERIE_SOCKET          2
+#define NGX_HTTP_REVERIE_DELIVERIES      3
+
+#define NGX_HTTP_REVERIE_OUTCOMES        3   /* done, failed, cancelled */
+#define NGX_HTTP_REVERIE_STATUSES        24  /* the last: others */
+#define NGX_HTTP_REVERIE_BOUNDS          12
+#define NGX_HTTP_REVERIE_WORKERS         64
+
+typedef struct {
+    ngx_atomic_t               count[NGX_HTTP_REVERIE_BOUNDS + 1];
+    ngx_atomic_t               ms;
+} ngx_http_reverie_histogram_t;
+
+
+/* gauges of one worker: those of the dead are not counted */
+
+typedef struct {
+    ngx_pid_t                  pid;
+    ngx_int_t                  clients[NGX_HTTP_REVERIE_DELIVERIES];
+} ngx_http_reverie_worker_t;
+
 
 typedef struct {
     ngx_uint_t                 version;      /* of this structure */
+    ngx_atomic_t               requests[NGX_HTTP_REVERIE_APIS]
+                                       [NGX_HTTP_REVERIE_STATUSES];
+    ngx_atomic_t               tasks[NGX_HTTP_REVERIE_DELIVERIES]
+                                    [NGX_HTTP_REVERIE_OUTCOMES];
+    ngx_atomic_t               refused[NGX_HTTP_REVERIE_REASONS];
+    ngx_atomic_t               images;
+    ngx_atomic_t               microdollars;
+    ngx_http_reverie_histogram_t
+                               times[2];     /* waiting, running */
+    ngx_http_reverie_worker_t  workers[NGX_HTTP_REVERIE_WORKERS];
     ngx_rbtree_t               tree;         /* of clients with limits */
     ngx_rbtree_node_t          sentinel;
     ngx_queue_t                clients;      /* the same, last used first */
@@ -65,9 +103,16 @@ typedef struct {
 
 typedef struct {
     ngx_str_t                  name;
+    char                       text[65];     /* the same with a NUL */
     u_char                     hash[32];     /* SHA-256 of the key */
     ngx_http_reverie_limits_t  limits;
 } ngx_http_reverie_key_t;
+
+
+typedef struct {
+    const rv_job              *job;
+    ngx_msec_t                 started;
+} ngx_http_reverie_timing_t;
 
 
 /* what a call was admitted with; given back when it is over */
@@ -82,6 +127,17 @@ typedef struct {
     size_t                     made;
     double                     cost;
     ngx_uint_t                 reason;       /* of a refusal */
+
+    /* what happened since */
+    ngx_http_reverie_zone_t   *counters;
+    ngx_uint_t                 delivery;
+    ngx_msec_t                 begun;
+    ngx_http_reverie_timing_t *timings;      /* of its tasks; ngx_free() */
+    ngx_uint_t                 ntimings;
+    ngx_uint_t                 counted;      /* tasks that ended */
+    ngx_msec_t                 queue_ms;     /* of the slowest */
+    ngx_msec_t                 run_ms;
+    const char                *model;        /* borrowed from the batch */
 } ngx_http_reverie_admission_t;
 
 
@@ -192,9 +248,13 @@ struct ngx_http_reverie_loc_conf_s {
     ngx_http_reverie_context_t
                               *context;
 
+    ngx_addr_t                *daemon_addr;  /* to ask how it is */
+
     /* what a worker knows about the daemon, and since when */
-    time_t                     checked;
-    ngx_uint_t                 is_up;
+    ngx_uint_t                 health_known;
+    ngx_msec_t                 health_at;
+    ngx_str_t                  health;       /* empty: down */
+    u_char                     health_text[2048];
 };
 
 
@@ -206,6 +266,10 @@ struct ngx_http_reverie_loc_conf_s {
 
 typedef struct ngx_http_reverie_ctx_s  ngx_http_reverie_ctx_t;
 typedef struct ngx_http_reverie_stream_s  ngx_http_reverie_stream_t;
+
+/* body is NULL when nobody answered; the result ends the request */
+typedef ngx_int_t (*ngx_http_reverie_probe_pt)(ngx_http_request_t *r,
+    ngx_str_t *body);
 
 /* a whole body; NGX_AGAIN: a call is on its way, otherwise as handlers */
 typedef ngx_int_t (*ngx_http_reverie_body_pt)(ngx_http_request_t *r,
@@ -225,6 +289,9 @@ struct ngx_http_reverie_ctx_s {
     ngx_http_reverie_client_t  client;
     ngx_http_reverie_admission_t
                                admission;
+    rv_batch                  *batch;        /* as long as the request */
+    ngx_str_t                  error_code;   /* of a refusal, for logs */
+    ngx_uint_t                 client_kind;  /* counted as; 0: not */
     rv_call                   *call;
     ngx_http_reverie_stream_t *stream;       /* NULL: one answer */
     rv_openai_kind             kind;         /* of an OpenAI request */
@@ -268,6 +335,8 @@ char *ngx_http_reverie_set_protocol(ngx_conf_t *cf, ngx_command_t *cmd,
 char *ngx_http_reverie_set_results(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 char *ngx_http_reverie_set_health(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_reverie_set_metrics(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 char *ngx_http_reverie_set_daemon(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
@@ -323,6 +392,13 @@ bool ngx_http_reverie_admit_request(void *user, rv_batch *batch,
     rv_error *err);
 void ngx_http_reverie_event(void *user, rv_call *call, rv_job *job,
     const rv_event *e);
+const char *ngx_http_reverie_authenticate(ngx_http_reverie_client_t *client,
+    rv_batch *batch);
+void ngx_http_reverie_tally(ngx_http_reverie_admission_t *a,
+    const rv_job *job, const rv_event *e);
+void ngx_http_reverie_admission_end(ngx_http_reverie_admission_t *a);
+void ngx_http_reverie_client_counted(ngx_http_reverie_ctx_t *ctx,
+    ngx_uint_t kind);
 
 /* settings.c */
 
@@ -342,6 +418,20 @@ void ngx_http_reverie_loop_stop(ngx_http_reverie_context_t *context);
 ngx_int_t ngx_http_reverie_runware_handler(ngx_http_request_t *r);
 ngx_int_t ngx_http_reverie_results_handler(ngx_http_request_t *r);
 ngx_int_t ngx_http_reverie_health_handler(ngx_http_request_t *r);
+
+/* probe.c, metrics.c, variables.c */
+
+ngx_int_t ngx_http_reverie_probe(ngx_http_request_t *r, const char *path,
+    ngx_http_reverie_probe_pt handler);
+ngx_int_t ngx_http_reverie_metrics_handler(ngx_http_request_t *r);
+void ngx_http_reverie_count_request(ngx_http_reverie_zone_t *zone,
+    ngx_uint_t api, ngx_uint_t status);
+void ngx_http_reverie_count_time(ngx_http_reverie_zone_t *zone,
+    ngx_uint_t part, ngx_msec_t ms);
+void ngx_http_reverie_count_clients(ngx_http_reverie_zone_t *zone,
+    ngx_uint_t kind, ngx_int_t change);
+ngx_int_t ngx_http_reverie_variables_add(ngx_conf_t *cf);
+ngx_int_t ngx_http_reverie_log_handler(ngx_http_request_t *r);
 
 /*
  * handler.c, for every protocol: a handler checks the request and calls

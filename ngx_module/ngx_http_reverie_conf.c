@@ -10,6 +10,10 @@
 #define NGX_HTTP_REVERIE_DAEMON  "unix:/run/reverie/reveried.sock"
 
 
+static char *ngx_http_reverie_daemon_addr(ngx_conf_t *cf,
+    ngx_http_reverie_loc_conf_t *conf);
+
+
 ngx_int_t
 ngx_http_reverie_preconfiguration(ngx_conf_t *cf)
 {
@@ -17,6 +21,10 @@ ngx_http_reverie_preconfiguration(ngx_conf_t *cf)
     ngx_http_reverie_main_conf_t  *mcf;
 
     mcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_reverie_module);
+
+    if (ngx_http_reverie_variables_add(cf) != NGX_OK) {
+        return NGX_ERROR;
+    }
 
     ngx_str_set(&name, "request_id");
 
@@ -73,6 +81,13 @@ ngx_http_reverie_postconfiguration(ngx_conf_t *cf)
     }
 
     *handler = ngx_http_reverie_keys_handler;
+
+    handler = ngx_array_push(&cmcf->phases[NGX_HTTP_LOG_PHASE].handlers);
+    if (handler == NULL) {
+        return NGX_ERROR;
+    }
+
+    *handler = ngx_http_reverie_log_handler;
 
     ngx_http_reverie_filter_init();
 
@@ -271,6 +286,13 @@ ngx_http_reverie_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
         return NGX_CONF_ERROR;
     }
 
+    if ((conf->api == NGX_HTTP_REVERIE_HEALTH
+         || conf->api == NGX_HTTP_REVERIE_METRICS)
+        && !conf->executor && conf->daemon.len)
+    {
+        return ngx_http_reverie_daemon_addr(cf, conf);
+    }
+
     if (conf->api != NGX_HTTP_REVERIE_RUNWARE
         && conf->api != NGX_HTTP_REVERIE_OPENAI)
     {
@@ -288,6 +310,41 @@ ngx_http_reverie_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     }
 
     *location = conf;
+
+    return NGX_CONF_OK;
+}
+
+
+/* Where to ask the daemon: a socket, or the host and port of a URL. */
+
+static char *
+ngx_http_reverie_daemon_addr(ngx_conf_t *cf, ngx_http_reverie_loc_conf_t *conf)
+{
+    u_char     *p, *last;
+    ngx_url_t   u;
+
+    ngx_memzero(&u, sizeof(ngx_url_t));
+
+    u.url = conf->daemon;
+    u.default_port = 80;
+
+    if (ngx_strncmp(u.url.data, "http://", 7) == 0) {
+        u.url.data += 7;
+        u.url.len -= 7;
+
+        last = u.url.data + u.url.len;
+        p = ngx_strlchr(u.url.data, last, '/');
+        u.url.len = (p ? p : last) - u.url.data;
+    }
+
+    if (ngx_parse_url(cf->pool, &u) != NGX_OK) {
+        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                      "the location in %V cannot ask its daemon \"%V\": %s",
+                      &conf->where, &conf->daemon, u.err ? u.err : "no host");
+        return NGX_CONF_ERROR;
+    }
+
+    conf->daemon_addr = u.addrs;
 
     return NGX_CONF_OK;
 }

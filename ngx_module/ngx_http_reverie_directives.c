@@ -16,7 +16,8 @@ const ngx_http_handler_pt  ngx_http_reverie_handlers[] = {
     ngx_http_reverie_runware_handler,
     ngx_http_reverie_results_handler,
     ngx_http_reverie_health_handler,
-    ngx_http_reverie_openai_handler
+    ngx_http_reverie_openai_handler,
+    ngx_http_reverie_metrics_handler
 };
 
 
@@ -104,6 +105,13 @@ char *
 ngx_http_reverie_set_health(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     return ngx_http_reverie_set_api(cf, conf, NGX_HTTP_REVERIE_HEALTH);
+}
+
+
+char *
+ngx_http_reverie_set_metrics(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    return ngx_http_reverie_set_api(cf, conf, NGX_HTTP_REVERIE_METRICS);
 }
 
 

@@ -188,9 +188,19 @@ ngx_int_t
 ngx_http_reverie_send_error(ngx_http_request_t *r, ngx_uint_t status,
     const char *code, const char *message)
 {
-    ngx_str_t  body, allow;
+    ngx_str_t                body, allow;
+    ngx_http_reverie_ctx_t  *ctx;
 
-    if (ngx_http_reverie_write_error(r, status, code, message, &body) != NGX_OK) {
+    ctx = ngx_http_reverie_ctx(r);
+
+    if (ctx) {
+        ctx->error_code.data = (u_char *) code;
+        ctx->error_code.len = ngx_strlen(code);
+    }
+
+    if (ngx_http_reverie_write_error(r, status, code, message, &body)
+        != NGX_OK)
+    {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
@@ -411,6 +421,9 @@ ngx_http_reverie_replace_page(ngx_http_request_t *r,
     r->headers_out.content_type_len = r->headers_out.content_type.len;
     r->headers_out.content_type_lowcase = NULL;
     ngx_str_null(&r->headers_out.charset);
+
+    ctx->error_code.data = (u_char *) code;
+    ctx->error_code.len = ngx_strlen(code);
 
     ctx->error = (char *) body.data;
     ctx->error_len = body.len;

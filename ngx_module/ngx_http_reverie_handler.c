@@ -14,6 +14,8 @@
 static void ngx_http_reverie_body_handler(ngx_http_request_t *r);
 static void ngx_http_reverie_timer_handler(ngx_event_t *ev);
 static void ngx_http_reverie_done(void *user, rv_call *call);
+static void ngx_http_reverie_note_code(ngx_http_reverie_ctx_t *ctx,
+    const rv_reply *reply);
 static void ngx_http_reverie_cleanup(void *data);
 
 
@@ -193,14 +195,20 @@ ngx_http_reverie_start(ngx_http_request_t *r, ngx_http_reverie_ctx_t *ctx,
 
     options.results_url = (char *) prefix.data;
     options.dry_run = ngx_http_reverie_arg_is_on(r, "dryRun");
+    if (ngx_http_reverie_client_init(r, &ctx->client) != NGX_OK) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    (void) ngx_http_reverie_authenticate(&ctx->client, batch);
+
+    if (ctx->client.key) {
+        options.owner = ctx->client.key->text;
+    }
+
     options.admit = ngx_http_reverie_admit_request;
     options.event = ngx_http_reverie_event;
     options.done = ngx_http_reverie_done;
     options.user = ctx;
-
-    if (ngx_http_reverie_client_init(r, &ctx->client) != NGX_OK) {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
-    }
 
     if (ngx_http_reverie_stream_options(r, ctx, &options) != NGX_OK) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
@@ -277,6 +285,10 @@ ngx_http_reverie_wait(ngx_http_request_t *r, ngx_http_reverie_ctx_t *ctx)
      */
 
     ngx_add_timer(timer, ngx_min(lcf->sync_timeout, NGX_HTTP_REVERIE_TICK));
+
+    if (ctx->client.zone) {
+        ngx_http_reverie_client_counted(ctx, NGX_HTTP_REVERIE_SYNC);
+    }
 
     r->connection->log->action = "waiting for reverie";
 }
@@ -377,10 +389,47 @@ ngx_http_reverie_send_reply(ngx_http_request_t *r,
         }
     }
 
+    if (reply->http_status >= 400) {
+        ngx_http_reverie_note_code(ctx, reply);
+    }
+
     /* the body belongs to the call, which lives as long as the request */
 
     return ngx_http_reverie_send(r, reply->http_status, reply->content_type,
                                  (u_char *) reply->body, reply->len);
+}
+
+
+/* The first code in an error reply, for logs. */
+
+static void
+ngx_http_reverie_note_code(ngx_http_reverie_ctx_t *ctx, const rv_reply *reply)
+{
+    u_char  *p, *last;
+
+    static u_char  key[] = "\"code\":\"";
+
+    last = (u_char *) reply->body + reply->len;
+    p = ngx_strlcasestrn((u_char *) reply->body, last, key, sizeof(key) - 2);
+
+    if (p == NULL) {
+        return;
+    }
+
+    p += sizeof(key) - 1;
+
+    ctx->error_code.data = p;
+
+    while (p < last && *p != '"' && p - ctx->error_code.data < 64) {
+        p++;
+    }
+
+    ctx->error_code.len = p - ctx->error_code.data;
+    ctx->error_code.data = ngx_pstrdup(ctx->request->pool, &ctx->error_code);
+
+    if (ctx->error_code.data == NULL) {
+        ctx->error_code.len = 0;
+    }
 }
 
 
@@ -404,7 +453,13 @@ ngx_http_reverie_cleanup(void *data)
 
     rv_call_free(call);
 
-    ngx_http_reverie_limit_release(&ctx->admission);
+    ngx_http_reverie_admission_end(&ctx->admission);
+
+    if (ctx->client_kind) {
+        ngx_http_reverie_count_clients(ctx->client.zone, ctx->client_kind - 1,
+                                       -1);
+        ctx->client_kind = 0;
+    }
 
     if (ctx->stream) {
         ngx_http_reverie_stream_free(ctx->stream);

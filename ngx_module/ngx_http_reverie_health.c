@@ -1,28 +1,27 @@
 
 /*
- * "reverie_health": whether tasks can be run.  It must answer at once, so it
- * only asks whether the daemon's socket accepts a connection, at most once a
- * second, and never waits.
+ * "reverie_health": whether tasks can be run here, by asking the daemon.  What
+ * it said is believed for a second, so that nobody can keep it busy by asking.
  */
 
 
 #include "ngx_http_reverie.h"
 
 
-static const char *ngx_http_reverie_daemon_state(ngx_http_request_t *r,
+#define NGX_HTTP_REVERIE_HEALTH_TIME  1000
+
+
+static ngx_int_t ngx_http_reverie_health_answer(ngx_http_request_t *r,
+    ngx_str_t *body);
+static ngx_int_t ngx_http_reverie_health_send(ngx_http_request_t *r,
     ngx_http_reverie_loc_conf_t *lcf);
-static ngx_uint_t ngx_http_reverie_socket_accepts(ngx_str_t *address);
 
 
 ngx_int_t
 ngx_http_reverie_health_handler(ngx_http_request_t *r)
 {
-    u_char                       *body;
-    size_t                        size;
     ngx_int_t                     rc;
     ngx_str_t                     arg;
-    ngx_uint_t                    ok;
-    const char                   *daemon;
     ngx_http_reverie_loc_conf_t  *lcf;
 
     rc = ngx_http_discard_request_body(r);
@@ -48,81 +47,85 @@ ngx_http_reverie_health_handler(ngx_http_request_t *r)
                                      sizeof("{\"status\":\"ok\"}") - 1);
     }
 
-    daemon = ngx_http_reverie_daemon_state(r, lcf);
-    ok = ngx_strcmp(daemon, "down") != 0;
+    if (lcf->executor || lcf->daemon.len == 0
+        || (lcf->health_known
+            && ngx_current_msec - lcf->health_at
+               < NGX_HTTP_REVERIE_HEALTH_TIME))
+    {
+        return ngx_http_reverie_health_send(r, lcf);
+    }
+
+    return ngx_http_reverie_probe(r, "/healthz",
+                                  ngx_http_reverie_health_answer);
+}
+
+
+static ngx_int_t
+ngx_http_reverie_health_answer(ngx_http_request_t *r, ngx_str_t *body)
+{
+    ngx_http_reverie_loc_conf_t  *lcf;
+
+    lcf = ngx_http_get_module_loc_conf(r, ngx_http_reverie_module);
+
+    lcf->health_known = 1;
+    lcf->health_at = ngx_current_msec;
+    lcf->health.len = 0;
+
+    /* an object, for it stands inside of ours */
+
+    if (body && body->len > 2 && body->len < sizeof(lcf->health_text)
+        && body->data[0] == '{' && body->data[body->len - 1] == '}')
+    {
+        ngx_memcpy(lcf->health_text, body->data, body->len);
+        lcf->health.data = lcf->health_text;
+        lcf->health.len = body->len;
+    }
+
+    return ngx_http_reverie_health_send(r, lcf);
+}
+
+
+static ngx_int_t
+ngx_http_reverie_health_send(ngx_http_request_t *r,
+    ngx_http_reverie_loc_conf_t *lcf)
+{
+    u_char      *p, *body;
+    size_t       size;
+    ngx_uint_t   off, ok;
+
+    off = (lcf->executor || lcf->daemon.len == 0);
+    ok = off || lcf->health.len;
+
+    /* a daemon that is about to stop takes no more tasks */
+
+    if (!off && ok
+        && ngx_strnstr(lcf->health.data, "\"status\":\"stopping\"",
+                       lcf->health.len))
+    {
+        ok = 0;
+    }
 
     size = sizeof("{\"status\":\"unavailable\",\"version\":\"\","
-                  "\"daemon\":\"unknown\"}") + ngx_strlen(rv_version());
+                  "\"daemon\":\"down\",\"engine\":}") + ngx_strlen(rv_version())
+           + lcf->health.len;
 
     body = ngx_pnalloc(r->pool, size);
     if (body == NULL) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    size = ngx_snprintf(body, size,
-                        "{\"status\":\"%s\",\"version\":\"%s\","
-                        "\"daemon\":\"%s\"}",
-                        ok ? "ok" : "unavailable", rv_version(), daemon)
-           - body;
+    p = ngx_sprintf(body, "{\"status\":\"%s\",\"version\":\"%s\","
+                    "\"daemon\":\"%s\"",
+                    ok ? "ok" : "unavailable", rv_version(),
+                    off ? "off" : lcf->health.len ? "up" : "down");
+
+    if (!off && lcf->health.len) {
+        p = ngx_sprintf(p, ",\"engine\":%V", &lcf->health);
+    }
+
+    *p++ = '}';
 
     return ngx_http_reverie_send(r, ok ? NGX_HTTP_OK
                                        : NGX_HTTP_SERVICE_UNAVAILABLE,
-                                 "application/json", body, size);
-}
-
-
-static const char *
-ngx_http_reverie_daemon_state(ngx_http_request_t *r,
-    ngx_http_reverie_loc_conf_t *lcf)
-{
-    if (lcf->executor || lcf->daemon.len == 0) {
-        return "off";
-    }
-
-    if (ngx_strncmp(lcf->daemon.data, "unix:", 5) != 0) {
-        return "unknown";
-    }
-
-    if (lcf->checked != ngx_time()) {
-        lcf->is_up = ngx_http_reverie_socket_accepts(&lcf->daemon);
-        lcf->checked = ngx_time();
-    }
-
-    return lcf->is_up ? "up" : "down";
-}
-
-
-/* Connecting to a Unix socket is decided at once, whoever listens. */
-
-static ngx_uint_t
-ngx_http_reverie_socket_accepts(ngx_str_t *address)
-{
-    int                 rc;
-    ngx_socket_t        s;
-    struct sockaddr_un  sun;
-
-    if (address->len - 5 >= sizeof(sun.sun_path)) {
-        return 0;
-    }
-
-    ngx_memzero(&sun, sizeof(struct sockaddr_un));
-    sun.sun_family = AF_UNIX;
-    ngx_memcpy(sun.sun_path, address->data + 5, address->len - 5);
-
-    s = ngx_socket(AF_UNIX, SOCK_STREAM, 0);
-    if (s == (ngx_socket_t) -1) {
-        return 0;
-    }
-
-    (void) ngx_nonblocking(s);
-
-    rc = connect(s, (struct sockaddr *) &sun, sizeof(struct sockaddr_un));
-
-    /* EAGAIN: somebody listens, but has much to do */
-
-    rc = (rc == 0 || ngx_socket_errno == NGX_EAGAIN);
-
-    ngx_close_socket(s);
-
-    return rc;
+                                 "application/json", body, p - body);
 }

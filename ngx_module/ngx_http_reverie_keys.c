@@ -135,6 +135,8 @@ ngx_http_reverie_keys_line(ngx_conf_t *cf, ngx_array_t *keys, ngx_str_t *file,
     key->name.data = p;
     key->name.len = hash - p;
 
+    ngx_cpystrn((u_char *) key->text, p, key->name.len + 1);
+
     for (i = 0; i < key->name.len; i++) {
         if (p[i] <= ' ' || p[i] >= 0x7f || p[i] == '"') {
             goto invalid;
@@ -257,7 +259,8 @@ ngx_http_reverie_keys_handler(ngx_http_request_t *r)
 
     if (lcf->keys == NULL || lcf->api == NGX_HTTP_REVERIE_NONE
         || lcf->api == NGX_HTTP_REVERIE_RESULTS
-        || lcf->api == NGX_HTTP_REVERIE_HEALTH)
+        || lcf->api == NGX_HTTP_REVERIE_HEALTH
+        || lcf->api == NGX_HTTP_REVERIE_METRICS)
     {
         return NGX_DECLINED;
     }

@@ -165,7 +165,7 @@ ngx_http_reverie_limit_merge(ngx_http_reverie_client_t *client,
 }
 
 
-/* Fills a from the batch; false: err says why none of it may run. */
+/* Fills a (zeros) from the batch; false: err says why none of it may run. */
 
 ngx_uint_t
 ngx_http_reverie_limit_admit(ngx_http_reverie_client_t *client,
@@ -180,8 +180,6 @@ ngx_http_reverie_limit_admit(ngx_http_reverie_client_t *client,
     ngx_http_reverie_zone_t        *zone;
     ngx_http_reverie_limits_t       limits;
     ngx_http_reverie_limit_node_t  *node;
-
-    ngx_memzero(a, sizeof(ngx_http_reverie_admission_t));
 
     for (i = 0; i < rv_batch_size(batch); i++) {
         task = rv_batch_task(batch, i);

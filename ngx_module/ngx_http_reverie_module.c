@@ -52,6 +52,13 @@ static ngx_command_t  ngx_http_reverie_commands[] = {
       0,
       NULL },
 
+    { ngx_string("reverie_metrics"),
+      NGX_HTTP_LOC_CONF|NGX_CONF_NOARGS,
+      ngx_http_reverie_set_metrics,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
     { ngx_string("reverie_daemon"),
       NGX_HTTP_REVERIE_ANYWHERE|NGX_CONF_TAKE1,
       ngx_http_reverie_set_daemon,

@@ -197,6 +197,7 @@ ngx_http_reverie_openai_body(ngx_http_request_t *r,
     options.kind = ctx->kind;
     options.call.results_url = (char *) prefix.data;
     options.call.dry_run = ngx_http_reverie_arg_is_on(r, "dryRun");
+    options.call.owner = ctx->client.key ? ctx->client.key->text : NULL;
     options.call.admit = ngx_http_reverie_admit_request;
     options.call.event = ngx_http_reverie_partial_event;
     options.call.done = ngx_http_reverie_openai_done;

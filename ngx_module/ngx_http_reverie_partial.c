@@ -31,7 +31,7 @@ ngx_http_reverie_partial_event(void *user, rv_call *call, rv_job *job,
     ngx_connection_t    *c;
     ngx_http_request_t  *r;
 
-    ctx->admission.made += (e->kind == RV_EVENT_IMAGE);
+    ngx_http_reverie_tally(&ctx->admission, job, e);
 
     if (!rv_openai_streams(call) || e->kind == RV_EVENT_QUEUED
         || e->kind == RV_EVENT_END)

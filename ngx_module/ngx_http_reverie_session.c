@@ -268,7 +268,7 @@ ngx_http_reverie_session_drop(ngx_http_reverie_session_call_t *sc)
     sc->session->ncalls--;
 
     rv_call_free(sc->call);
-    ngx_http_reverie_limit_release(&sc->admission);
+    ngx_http_reverie_admission_end(&sc->admission);
     ngx_free(sc);
 }
 
@@ -277,6 +277,8 @@ static bool
 ngx_http_reverie_session_admit(void *user, rv_batch *batch, rv_error *err)
 {
     ngx_http_reverie_session_call_t *sc = user;
+
+    sc->admission.delivery = NGX_HTTP_REVERIE_SOCKET;
 
     return ngx_http_reverie_admit(&sc->session->client, batch, &sc->admission,
                                   err);
@@ -289,7 +291,7 @@ ngx_http_reverie_session_event(void *user, rv_call *call, rv_job *job,
 {
     ngx_http_reverie_session_call_t *sc = user;
 
-    sc->admission.made += (e->kind == RV_EVENT_IMAGE);
+    ngx_http_reverie_tally(&sc->admission, job, e);
 
     if (e->kind == RV_EVENT_IMAGE && sc->session->notify) {
         sc->session->notify(sc->session->data);

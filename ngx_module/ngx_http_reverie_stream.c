@@ -120,6 +120,8 @@ ngx_http_reverie_stream_begin(ngx_http_request_t *r,
 
     ngx_add_timer(timer, NGX_HTTP_REVERIE_STREAM_TICK);
 
+    ngx_http_reverie_client_counted(ctx, NGX_HTTP_REVERIE_STREAM);
+
     r->connection->log->action = "streaming events";
 
     return NGX_OK;

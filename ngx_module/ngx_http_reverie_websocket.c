@@ -336,6 +336,8 @@ ngx_http_reverie_websocket_create(ngx_http_request_t *r)
 
     ctx->websocket = ws;
 
+    ngx_http_reverie_client_counted(ctx, NGX_HTTP_REVERIE_SOCKET);
+
     return ws;
 }
 
@@ -347,10 +349,19 @@ ngx_http_reverie_websocket_cleanup(void *data)
 {
     ngx_http_reverie_websocket_t *ws = data;
 
+    ngx_http_reverie_ctx_t       *ctx;
     ngx_http_reverie_loc_conf_t  *lcf;
 
     if (ws->timer.timer_set) {
         ngx_del_timer(&ws->timer);
+    }
+
+    ctx = ngx_http_get_module_ctx(ws->request, ngx_http_reverie_module);
+
+    if (ctx->client_kind) {
+        ngx_http_reverie_count_clients(ctx->client.zone, ctx->client_kind - 1,
+                                       -1);
+        ctx->client_kind = 0;
     }
 
     if (ws->wslay) {
@@ -846,6 +857,12 @@ ngx_http_reverie_websocket_tasks(ngx_http_reverie_websocket_t *ws,
     options.results_url = (char *) ws->prefix.data;
     options.session = (char *) ws->session->uuid;
     options.dry_run = ws->dry_run;
+
+    (void) ngx_http_reverie_authenticate(&ws->session->client, batch);
+
+    if (ws->session->client.key) {
+        options.owner = ws->session->client.key->text;
+    }
 
     if (ngx_http_reverie_session_start(ws->session, batch, &options,
                                        ws->request->connection->log)

@@ -317,6 +317,8 @@ enum MHD_Result rv__exchange_handle(void *server, struct MHD_Connection *c, cons
     }
     if (strcmp(url, "/healthz") == 0 && is_get)
         return rv__respond_health(server, c);
+    if (strcmp(url, "/metrics") == 0 && is_get)
+        return rv__respond_metrics(server, c);
     if (strcmp(url, "/v1/models") == 0 && is_get)
         return rv__respond_models(server, c);
     if (strcmp(url, "/generate") == 0 || strcmp(url, "/healthz") == 0 ||

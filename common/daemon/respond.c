@@ -85,6 +85,51 @@ enum MHD_Result rv__respond_health(rv__server *s, struct MHD_Connection *c)
     return send_built(c, 200, &b, -1);
 }
 
+static void add_metric(rv__buf *b, const char *name, const char *type, const char *help,
+                       uint64_t value)
+{
+    rv__buf_addf(b, "# HELP %s %s\n# TYPE %s %s\n%s %llu\n", name, help, name, type, name,
+                 (unsigned long long)value);
+}
+
+/* Text for Prometheus; nginx puts it behind its own. */
+enum MHD_Result rv__respond_metrics(rv__server *s, struct MHD_Connection *c)
+{
+    rv__buf b;
+    rv__buf_init(&b, 65536);
+    add_metric(&b, "reveried_queue_tasks", "gauge", "Tasks that wait or run.", (uint64_t)s->live);
+    add_metric(&b, "reveried_queue_limit", "gauge", "Most tasks that may.",
+               (uint64_t)s->queue_limit);
+    add_metric(&b, "reveried_models", "gauge", "Models that are served.",
+               rv__context_model_count(s->r));
+    add_metric(&b, "reveried_model_loaded", "gauge", "Whether weights are in memory.",
+               rv__context_is_loaded(s->r));
+    add_metric(&b, "reveried_fetches_refused_total", "counter",
+               "URLs of requests that were not fetched.", atomic_load(&s->r->fetches_refused));
+    add_metric(&b, "reveried_uptime_seconds", "counter", "Since its start.",
+               (uint64_t)(rv__now_ms() - s->started_ms) / 1000);
+    rv__buf_adds(&b, "# HELP reveried_tasks_total Tasks that ended.\n"
+                     "# TYPE reveried_tasks_total counter\n");
+    rv__buf_addf(&b,
+                 "reveried_tasks_total{outcome=\"done\"} %llu\n"
+                 "reveried_tasks_total{outcome=\"failed\"} %llu\n"
+                 "reveried_tasks_total{outcome=\"cancelled\"} %llu\n",
+                 (unsigned long long)s->tasks_done, (unsigned long long)s->tasks_failed,
+                 (unsigned long long)s->tasks_stopped);
+    size_t len = 0;
+    char *text = rv__buf_take(&b, &len);
+    struct MHD_Response *r =
+        text ? MHD_create_response_from_buffer_with_free_callback(len, text, rv__free) : NULL;
+    if (!r) {
+        rv__free(text);
+        return MHD_NO;
+    }
+    MHD_add_response_header(r, "Content-Type", "text/plain; version=0.0.4");
+    enum MHD_Result result = MHD_queue_response(c, 200, r);
+    MHD_destroy_response(r);
+    return result;
+}
+
 enum MHD_Result rv__respond_models(rv__server *s, struct MHD_Connection *c)
 {
     char *models = rv_models_json(s->r);

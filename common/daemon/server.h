@@ -77,6 +77,7 @@ enum MHD_Result rv__respond_json(
 enum MHD_Result rv__respond_error(struct MHD_Connection *c, int status, const char *code,
                                   const char *message);
 enum MHD_Result rv__respond_health(rv__server *s, struct MHD_Connection *c);
+enum MHD_Result rv__respond_metrics(rv__server *s, struct MHD_Connection *c);
 enum MHD_Result rv__respond_models(rv__server *s, struct MHD_Connection *c);
 
 /* stream.c: the event stream of an exchange. */
