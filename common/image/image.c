@@ -138,11 +138,14 @@ static rv_status examine(const void *bytes, size_t len, int64_t max_pixels, int 
     return RV_OK;
 }
 
-rv_status rv__image_check(const void *bytes, size_t len, int64_t max_pixels, rv_error *err)
+rv_status rv__image_check(const void *bytes, size_t len, int64_t max_pixels, rv__image_format *format, rv_error *err)
 {
     int        f;
     rv__header h;
-    return examine(bytes, len, max_pixels, &f, &h, err);
+    rv_status  s = examine(bytes, len, max_pixels, &f, &h, err);
+    if (s == RV_OK && format)
+        *format = (rv__image_format)f;
+    return s;
 }
 
 rv_status rv__image_from_bytes(const void *bytes, size_t len, int64_t max_pixels, rv_image **out,

@@ -20,8 +20,8 @@ rv_image *rv__image_from_pixels(const uint8_t *pixels, int width, int height, in
  * max_pixels; pixels are decoded when asked for.  RV_FORMAT, RV_MEMORY. */
 rv_status rv__image_from_bytes(const void *bytes, size_t len, int64_t max_pixels, rv_image **out, rv_error *err);
 
-/* The same check alone. */
-rv_status rv__image_check(const void *bytes, size_t len, int64_t max_pixels, rv_error *err);
+/* The same check alone; format may be NULL. */
+rv_status rv__image_check(const void *bytes, size_t len, int64_t max_pixels, rv__image_format *format, rv_error *err);
 
 /* A picture from the base64 text of such a file (copied).  Nothing is decoded or checked before somebody asks for
  * pixels, size or file; a bad text is found then.  ref; NULL: out of memory. */

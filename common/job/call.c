@@ -9,6 +9,7 @@
 #include "job/relayed.h"
 #include "job/stored_call.h"
 #include "job/stored_task.h"
+#include "job/upload.h"
 #include "openai_call.h"
 
 static void answer_ping(rv__slot *slot)
@@ -195,6 +196,17 @@ static void respond(rv *r, rv__slot *slot, rv_task *t)
         ways[slot->call->verb](r, slot, t);
 }
 
+static void take_picture(rv *r, rv__slot *slot, rv_task *t)
+{
+    if (r->setup.daemon)
+        rv__relayed_begin(r, slot, t);
+    else if (!r->setup.store)
+        rv__fail_code(&slot->error, RV_UNSUPPORTED, "unsupportedTaskType", "taskType",
+                      "pictures cannot be stored on this server");
+    else if (rv__durable_open(r, &slot->error) == RV_OK)
+        rv__upload_begin(r, slot, t);
+}
+
 static void begin(rv *r, rv_call *c, rv__slot *slot, rv_task *t, const rv_call_options *o)
 {
     const char *type = rv__task_type(t);
@@ -210,6 +222,8 @@ static void begin(rv *r, rv_call *c, rv__slot *slot, rv_task *t, const rv_call_o
         submit(r, slot, t);
     else if (strcmp(type, "getResponse") == 0)
         respond(r, slot, t);
+    else if (strcmp(type, "imageUpload") == 0)
+        take_picture(r, slot, t);
     else
         rv__fail_code(&slot->error, RV_UNSUPPORTED, "unsupportedTaskType", "taskType",
                       "%s is not available here", type);

@@ -219,6 +219,20 @@ rv_status rv__context_guard(rv *r, rv_error *err)
     return r->guard ? RV_OK : rv__guard_new(&o, &r->guard, err);
 }
 
+rv_status rv__context_io(rv *r, rv_error *err)
+{
+    rv__io *io = NULL;
+    rv_status s = rv__context_guard(r, err);
+    if (s == RV_OK && !r->io)
+        s = rv__io_open(&io, err);
+    if (io) {
+        pthread_mutex_lock(&r->lock);
+        r->io = io;
+        pthread_mutex_unlock(&r->lock);
+    }
+    return s;
+}
+
 bool rv__context_guards(const rv *r)
 {
     return r->fetch_given || !r->setup.daemon || r->setup.executor == RV__STUB;

@@ -213,6 +213,7 @@ size_t rv__context_model_count(const rv *r);
 const rv__model *rv__context_default_model(rv *r);
 rv_status rv__context_store(rv *r, rv_error *err); /* fills r->store where results_dir is set */
 rv_status rv__context_guard(rv *r, rv_error *err); /* fills r->guard from the settings */
+rv_status rv__context_io(rv *r, rv_error *err);    /* likewise, and starts r->io */
 /* Whether URLs of requests are judged by this context: where tasks run here, or somebody said how. */
 bool rv__context_guards(const rv *r);
 

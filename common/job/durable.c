@@ -372,6 +372,8 @@ rv_status rv__durable_open(rv *r, rv_error *err)
                              "the tasks that it runs");
     rv_status s = rv__context_begin(r, err);
     if (s == RV_OK)
+        s = rv__context_store(r, err); /* pictures by imageUUID lie there */
+    if (s == RV_OK)
         s = open_desk(r, err);
     if (s == RV_OK)
         claim_more(r);

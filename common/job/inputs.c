@@ -8,8 +8,10 @@
 #include <string.h>
 #include <strings.h>
 
+#include "base/uuid.h"
 #include "image/image.h"
 #include "image/raster.h"
+#include "job/upload.h"
 #include "remote/fetch.h"
 
 static const char *const parameters[RV__INPUTS] = {"seedImage", "maskImage"};
@@ -67,10 +69,12 @@ rv_status rv__inputs_new(const rv_job *j, rv__inputs **out)
     *out = NULL;
     for (int i = 0; i < RV__INPUTS; i++) {
         const char *text = rv__json_get_string(rv__task_value(j->task), parameters[i], NULL);
-        if (!is_url(text))
+        bool is_named = text && j->r->desk && rv__uuid_valid(text, strlen(text));
+        if (!is_url(text) && !is_named)
             continue;
-        found.list[i] = (rv__input){.parameter = parameters[i], .url = text};
-        found.list[i].is_stored = j->store && stored_name(text, j->results_url);
+        found.list[i] = (rv__input){.parameter = parameters[i], .url = text, .is_named = is_named};
+        found.list[i].is_stored =
+            is_named || (j->store && stored_name(text, j->results_url));
         any = true;
     }
     if (!any)
@@ -130,7 +134,7 @@ static void on_fetched(void *user, rv_status status, rv__buf *file, const rv_err
     rv__input *in = &j->inputs->list[j->inputs->next];
     rv_error err = *why;
     if (status == RV_OK)
-        status = rv__image_check(file->data, file->len, RV__INPUT_PIXELS, &err) == RV_OK
+        status = rv__image_check(file->data, file->len, RV__INPUT_PIXELS, NULL, &err) == RV_OK
                      ? RV_OK
                      : RV_VALIDATION;
     if (status == RV_OK) {
@@ -174,17 +178,8 @@ static void fetch_next(rv_job *j)
 
 void rv__inputs_start(rv_job *j)
 {
-    rv *r = j->r;
-    rv__io *io = NULL;
     rv_error err;
-    rv_status s = rv__context_guard(r, &err);
-    if (s == RV_OK && !r->io)
-        s = rv__io_open(&io, &err);
-    if (io) {
-        pthread_mutex_lock(&r->lock);
-        r->io = io;
-        pthread_mutex_unlock(&r->lock);
-    }
+    rv_status s = rv__context_io(j->r, &err);
     if (s == RV_OK)
         fetch_next(j);
     else
@@ -193,14 +188,26 @@ void rv__inputs_start(rv_job *j)
 
 /* ---- stored pictures, on a worker thread ---- */
 
+static rv_status read_stored(rv_job *j, rv__input *in, rv_error *err)
+{
+    if (!in->is_named)
+        return rv__store_read(j->store, stored_name(in->url, j->results_url),
+                              (size_t)j->r->setup.fetch_size, &in->bytes, &in->len, err);
+    const char *end = j->id ? strrchr(j->id, '/') : NULL;
+    char *owner = rv__strndup(end ? j->id : "", end ? (size_t)(end - j->id) : 0);
+    rv_status s = owner ? rv__upload_read(j->r, j->store, owner, in->url, &in->bytes, &in->len, err)
+                        : rv__fail(err, RV_MEMORY, "out of memory");
+    rv__free(owner);
+    return s;
+}
+
 rv_status rv__inputs_open(rv_job *j, rv_error *err)
 {
     for (int k = 0; j->inputs && k < RV__INPUTS; k++) {
         rv__input *in = &j->inputs->list[k];
         if (!in->is_stored || in->bytes)
             continue;
-        rv_status s = rv__store_read(j->store, stored_name(in->url, j->results_url),
-                                     (size_t)j->r->setup.fetch_size, &in->bytes, &in->len, err);
+        rv_status s = read_stored(j, in, err);
         if (s == RV_NOT_FOUND)
             return refuse(err, in->parameter, "this picture is not stored any more");
         if (s != RV_OK)

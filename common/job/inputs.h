@@ -1,5 +1,5 @@
 /* The pictures that a task names instead of carrying: fetched by URL before the task waits for a
- * worker, or read from the folder of results where the URL is one of ours.  Only contexts that run
+ * worker, or read from the folder of results where it is one of ours, by URL or imageUUID.  Only contexts that run
  * tasks themselves do this; others pass the URL on. */
 #ifndef RV_INPUTS_H
 #define RV_INPUTS_H
@@ -12,6 +12,7 @@ typedef struct rv__input {
     const char *parameter; /* NULL: nothing was named */
     const char *url;       /* borrowed from the task  */
     bool is_stored;        /* a result of ours: url ends in its name */
+    bool is_named;         /* url is the imageUUID of an upload or a result */
     char *bytes;           /* NULL while not there    */
     size_t len;
 } rv__input;

@@ -105,6 +105,9 @@ typedef struct rv__queue_kind {
     /* Ends a waiting task as stopped; *was is the state it had (RV__EXPIRED when unknown). */
     rv_status (*cancel)(rv__queue *q, const char *id, const char *error, int64_t expiry,
                         rv__stored *was, rv_error *err);
+    /* The item with this imageUUID, by rv__queue_id of its owner and it (out; rv__free); NULL when
+     * there is none. */
+    rv_status (*picture)(rv__queue *q, const char *id, char **item, rv_error *err);
     /* Forgets results that expired before `now`, and some time later that they ever were. */
     rv_status (*sweep)(rv__queue *q, int64_t now, size_t *removed, rv_error *err);
     rv_status (*counts)(rv__queue *q, int64_t *waiting, int64_t *running, rv_error *err);

@@ -385,6 +385,28 @@ static rv_status sqlite_cancel(rv__queue *q, const char *id, const char *error, 
     return rv__sqlite_run(s, st, err);
 }
 
+static rv_status sqlite_picture(rv__queue *q, const char *id, char **item, rv_error *err)
+{
+    rv__sqlite *s = (rv__sqlite *)q;
+    const char *uuid = strrchr(id, '/') + 1;
+    bool ok = true;
+    *item = NULL;
+    sqlite3_stmt *st = rv__sqlite_get(s, RV__SQL_PICTURE);
+    if (!st)
+        return rv__sqlite_fail(s, err);
+    rv__sqlite_bind(st, 1, uuid);
+    sqlite3_bind_text(st, 2, id, (int)(uuid - id), SQLITE_STATIC);
+    sqlite3_bind_int64(st, 3, time(NULL));
+    int rc = sqlite3_step(st);
+    if (rc == SQLITE_ROW)
+        *item = rv__sqlite_column(st, 0, &ok);
+    rv_status status = !ok                                     ? rv__fail(err, RV_MEMORY, "out of memory")
+                       : rc == SQLITE_ROW || rc == SQLITE_DONE ? RV_OK
+                                                               : rv__sqlite_fail(s, err);
+    sqlite3_reset(st);
+    return status;
+}
+
 static rv_status sqlite_sweep(rv__queue *q, int64_t now, size_t *removed, rv_error *err)
 {
     static const rv__sql steps[] = {RV__SQL_EXPIRE_ITEMS, RV__SQL_EXPIRE, RV__SQL_FORGET};
@@ -511,6 +533,7 @@ rv_status rv__queue_sqlite_open(const char *path, rv__queue **out, rv_error *err
                                         .item = sqlite_item,
                                         .finish = sqlite_finish,
                                         .cancel = sqlite_cancel,
+                                        .picture = sqlite_picture,
                                         .sweep = sqlite_sweep,
                                         .counts = sqlite_counts,
                                         .post_due = rv__sqlite_post_due,

@@ -12,6 +12,7 @@ typedef enum rv__sql {
     RV__SQL_FIND,
     RV__SQL_ITEMS,
     RV__SQL_BEFORE,
+    RV__SQL_PICTURE,
     RV__SQL_DELETE,
     RV__SQL_CLAIM,
     RV__SQL_RELEASE,

@@ -11,6 +11,7 @@ const char rv__sqlite_schema[] =
     "CREATE INDEX tasks_expiry ON tasks (expiry) WHERE expiry > 0;"
     "CREATE TABLE items (task INTEGER NOT NULL REFERENCES tasks (seq) ON DELETE CASCADE,"
     " place INTEGER NOT NULL, item TEXT NOT NULL, PRIMARY KEY (task, place));"
+    "CREATE INDEX items_picture ON items (json_extract(item, '$.imageUUID'));"
     "CREATE TABLE posts (row INTEGER PRIMARY KEY AUTOINCREMENT, task TEXT NOT NULL,"
     " kind TEXT NOT NULL, target TEXT NOT NULL, body TEXT NOT NULL, place INTEGER NOT NULL,"
     " attempts INTEGER NOT NULL DEFAULT 0, due INTEGER NOT NULL, why TEXT,"
@@ -30,6 +31,9 @@ const char *const rv__sqlite_texts[RV__SQL_STATEMENTS] = {
     [RV__SQL_FIND] = "SELECT " RECORD " FROM tasks WHERE id = ?",
     [RV__SQL_ITEMS] = "SELECT place, item FROM items WHERE task = ?",
     [RV__SQL_BEFORE] = "SELECT count(*) FROM tasks WHERE state = 0 AND seq < ?",
+    [RV__SQL_PICTURE] = "SELECT item FROM items JOIN tasks ON seq = items.task"
+                        " WHERE json_extract(item, '$.imageUUID') = ?1"
+                        " AND substr(id, 1, length(?2)) = ?2 AND (expiry = 0 OR expiry >= ?3)",
     [RV__SQL_DELETE] = "DELETE FROM tasks WHERE id = ?",
     [RV__SQL_CLAIM] = "UPDATE tasks SET state = 1, attempts = attempts + 1 WHERE seq ="
                       " (SELECT seq FROM tasks WHERE state = 0 ORDER BY seq LIMIT 1)"

@@ -585,3 +585,15 @@ const rv__field rv__response_table[] = {
      .help = "The taskUUID of the task that is asked about."},
     {0},
 };
+
+const rv__field rv__upload_table[] = {
+    {.name = "taskType", .type = RV__TEXT, .families = RV__EVERY, .required = true,
+     .group = "Task", .label = "Task type", .help = "imageUpload"},
+    {.name = "taskUUID", .type = RV__TEXT, .families = RV__EVERY, .format = RV__UUID,
+     .required = true, .group = "Task", .label = "Task UUID",
+     .help = "Your identifier of the task."},
+    {.name = "image", .type = RV__TEXT, .families = RV__EVERY, .format = RV__PICTURE,
+     .required = true, .group = "Task", .label = "Picture",
+     .help = "PNG, JPEG or WebP file: URL, data URI or base64."},
+    {0},
+};

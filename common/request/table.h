@@ -73,6 +73,7 @@ extern const rv__field rv__table[];
 extern const rv__field rv__authentication_table[];
 extern const rv__field rv__ping_table[];
 extern const rv__field rv__response_table[];
+extern const rv__field rv__upload_table[];
 
 extern const rv__word rv__scheduler_words[];
 extern const rv__word rv__style_preset_words[];

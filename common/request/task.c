@@ -165,6 +165,7 @@ static const struct {
     const rv__field *fields;
 } simple_types[] = {
     {"getResponse", rv__response_table},
+    {"imageUpload", rv__upload_table},
     {"authentication", rv__authentication_table},
     {"ping", rv__ping_table},
 };

@@ -1,5 +1,5 @@
 /* Checked tasks as the rest of the library sees them.  A task is normalised once (canonical names, defaults filled
- * in, seed chosen) and never changes; executors read it by name.  Task types: imageInference, getResponse,
+ * in, seed chosen) and never changes; executors read it by name.  Task types: imageInference, getResponse, imageUpload,
  * authentication (apiKey, connectionSessionUUID) and ping. */
 #ifndef RV_TASK_H
 #define RV_TASK_H

@@ -1,4 +1,6 @@
 """Tasks that outlive their client and their process: acknowledgements, getResponse, repeats, restarts."""
+import base64
+import io
 import json
 import os
 import re
@@ -186,6 +188,70 @@ class Repeats(DurableTest):
         for _ in range(2):
             self.assertEqual(self.daemon.generate(task(1, "stub:fail=busy"))[0], 503)
         self.assertEqual(self.daemon.generate(task(1))[0], 200)
+
+
+def png(colour=(200, 30, 30), size=(64, 48)):
+    from PIL import Image
+    file = io.BytesIO()
+    Image.new("RGB", size, colour).save(file, "PNG")
+    return file.getvalue()
+
+
+def pixels(reply):
+    from PIL import Image
+    return Image.open(io.BytesIO(base64.b64decode(reply["data"][0]["imageBase64Data"]))).tobytes()
+
+
+def upload(number, picture):
+    return {"taskType": "imageUpload", "taskUUID": task(number)["taskUUID"], "image": picture}
+
+
+class Uploads(DurableTest):
+    def setUp(self):
+        self.options = ("--executor", "auto", "--preload")
+        super().setUp()
+
+    def paint(self, number, picture, headers=None, **more):
+        return self.daemon.generate({"taskType": "imageInference", "taskUUID": task(number)["taskUUID"],
+                                     "model": "reverie:1@1", "positivePrompt": "a calm sea", "steps": 2, "seed": 3,
+                                     "strength": 0.5, "seedImage": picture, "outputType": "base64Data",
+                                     "outputFormat": "PNG", **more}, headers=headers)
+
+    def test_picture_of_an_upload(self):
+        text = base64.b64encode(png()).decode()
+        status, reply = self.daemon.generate(upload(1, "data:image/png;base64," + text),
+                                             headers={"Reverie-Results-URL": "http://h/r/"})
+        self.assertEqual(status, 200, reply)
+        item, = reply["data"]
+        self.assertEqual((item["taskType"], item["taskUUID"]), ("imageUpload", task(1)["taskUUID"]))
+        self.assertRegex(item["imageURL"], r"^http://h/r/[a-z2-7]{26}-[0-9a-f]+\.png$")
+        status, painted = self.paint(2, item["imageUUID"])
+        self.assertEqual(status, 200, painted)
+        _, same = self.paint(3, text)
+        self.assertEqual(pixels(painted), pixels(same))
+        _, result = self.paint(4, painted["data"][0]["imageUUID"])  # a result can be the start of the next
+        self.assertIn("data", result)
+        self.restart()
+        _, again = self.paint(5, item["imageUUID"].upper())
+        self.assertIn("data", again, again)
+        self.assertEqual(pixels(again), pixels(same))
+        self.assertEqual(self.daemon.generate(upload(1, "data:image/png;base64," + text))[1]["data"], [item])
+
+    def test_whose_picture_it_is(self):
+        text = base64.b64encode(png()).decode()
+        _, reply = self.daemon.generate(upload(1, text), headers={"Reverie-Owner": "me"})
+        picture = reply["data"][0]["imageUUID"]
+        self.assertEqual(self.paint(2, picture, headers={"Reverie-Owner": "me"})[0], 200)
+        for headers in ({"Reverie-Owner": "you"}, {"Reverie-Owner": "m"}, {}):
+            status, reply = self.paint(3, picture, headers=headers)
+            self.assertEqual((status, reply["error"]["code"]), (400, "invalidSeedImage"))
+
+    def test_refusals(self):
+        for picture, code in (("x", "invalidImage"), ("", "invalidImage"), (base64.b64encode(b"GIF89a").decode(),
+                              "invalidImage"), (task(1)["taskUUID"], "invalidImage"), (None, "missingImage"),
+                              ("http://127.0.0.1:1/x.png", "invalidImage")):
+            status, reply = self.daemon.generate(upload(1, picture))
+            self.assertEqual((status, reply["error"]["code"]), (400, code), picture)
 
 
 class Tasks(DurableTest):

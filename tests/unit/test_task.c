@@ -102,7 +102,7 @@ static void test_single_object(void **state)
 static void test_task_types(void **state)
 {
     rv_batch *b =
-        parse("[{\"taskType\":\"imageUpload\",\"taskUUID\":\"" TASK_UUID "\",\"image\":\"x\"}]");
+        parse("[{\"taskType\":\"videoInference\",\"taskUUID\":\"" TASK_UUID "\",\"image\":\"x\"}]");
     assert_only_issue(b, "unsupportedTaskType", "taskType", "unsupported", "/0/taskType");
     assert_string_equal(find_issue(b, "unsupportedTaskType", NULL)->task_uuid, TASK_UUID);
     rv_batch_unref(b);
