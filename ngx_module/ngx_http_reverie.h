@@ -26,6 +26,7 @@ typedef enum {
     NGX_HTTP_REVERIE_HEALTH,
     NGX_HTTP_REVERIE_OPENAI,
     NGX_HTTP_REVERIE_METRICS,
+    NGX_HTTP_REVERIE_TASKS,
     NGX_HTTP_REVERIE_WEBSOCKET,              /* only counted as one */
     NGX_HTTP_REVERIE_APIS
 } ngx_http_reverie_api_e;
@@ -336,6 +337,8 @@ char *ngx_http_reverie_set_results(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 char *ngx_http_reverie_set_health(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
+char *ngx_http_reverie_set_tasks(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
 char *ngx_http_reverie_set_metrics(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 char *ngx_http_reverie_set_daemon(ngx_conf_t *cf, ngx_command_t *cmd,
@@ -423,6 +426,7 @@ ngx_int_t ngx_http_reverie_health_handler(ngx_http_request_t *r);
 
 ngx_int_t ngx_http_reverie_probe(ngx_http_request_t *r, const char *path,
     ngx_http_reverie_probe_pt handler);
+ngx_int_t ngx_http_reverie_tasks_handler(ngx_http_request_t *r);
 ngx_int_t ngx_http_reverie_metrics_handler(ngx_http_request_t *r);
 void ngx_http_reverie_count_request(ngx_http_reverie_zone_t *zone,
     ngx_uint_t api, ngx_uint_t status);
@@ -449,6 +453,8 @@ void ngx_http_reverie_wait(ngx_http_request_t *r,
     ngx_http_reverie_ctx_t *ctx);
 ngx_int_t ngx_http_reverie_send_reply(ngx_http_request_t *r,
     ngx_http_reverie_ctx_t *ctx, const rv_reply *reply);
+void ngx_http_reverie_done(void *user, rv_call *call);
+void ngx_http_reverie_cleanup(void *data);
 ngx_uint_t ngx_http_reverie_arg_is_on(ngx_http_request_t *r,
     const char *name);
 
@@ -482,6 +488,11 @@ ngx_int_t ngx_http_reverie_results_prefix(ngx_http_request_t *r,
 
 ngx_int_t ngx_http_reverie_stream_options(ngx_http_request_t *r,
     ngx_http_reverie_ctx_t *ctx, rv_call_options *options);
+ngx_int_t ngx_http_reverie_stream_create(ngx_http_request_t *r,
+    ngx_http_reverie_ctx_t *ctx);
+ngx_uint_t ngx_http_reverie_stream_is_open(ngx_http_reverie_stream_t *s);
+void ngx_http_reverie_stream_text(ngx_http_reverie_ctx_t *ctx,
+    const char *text, size_t len);
 ngx_int_t ngx_http_reverie_stream_begin(ngx_http_request_t *r,
     ngx_http_reverie_ctx_t *ctx);
 void ngx_http_reverie_stream_event(void *user, rv_call *call, rv_job *job,

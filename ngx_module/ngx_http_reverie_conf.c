@@ -294,6 +294,7 @@ ngx_http_reverie_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     }
 
     if (conf->api != NGX_HTTP_REVERIE_RUNWARE
+        && conf->api != NGX_HTTP_REVERIE_TASKS
         && conf->api != NGX_HTTP_REVERIE_OPENAI)
     {
         return NGX_CONF_OK;

@@ -17,7 +17,8 @@ const ngx_http_handler_pt  ngx_http_reverie_handlers[] = {
     ngx_http_reverie_results_handler,
     ngx_http_reverie_health_handler,
     ngx_http_reverie_openai_handler,
-    ngx_http_reverie_metrics_handler
+    ngx_http_reverie_metrics_handler,
+    ngx_http_reverie_tasks_handler
 };
 
 
@@ -73,6 +74,24 @@ ngx_http_reverie_set_protocol(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 }
 
 
+/* PREFIX/, so that names can stand behind it. */
+
+static ngx_uint_t
+ngx_http_reverie_is_prefix(ngx_conf_t *cf)
+{
+    ngx_http_core_loc_conf_t  *clcf;
+
+    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
+
+    return clcf->name.len && clcf->name.data[clcf->name.len - 1] == '/'
+           && !clcf->exact_match && !clcf->named
+#if (NGX_PCRE)
+           && !clcf->regex
+#endif
+           ;
+}
+
+
 char *
 ngx_http_reverie_set_results(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
@@ -81,13 +100,7 @@ ngx_http_reverie_set_results(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
 
-    if (clcf->name.len == 0 || clcf->name.data[clcf->name.len - 1] != '/'
-        || clcf->exact_match || clcf->named
-#if (NGX_PCRE)
-        || clcf->regex
-#endif
-       )
-    {
+    if (!ngx_http_reverie_is_prefix(cf)) {
         return "must be in a prefix location that ends in \"/\"";
     }
 
@@ -98,6 +111,17 @@ ngx_http_reverie_set_results(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     }
 
     return ngx_http_reverie_set_api(cf, conf, NGX_HTTP_REVERIE_RESULTS);
+}
+
+
+char *
+ngx_http_reverie_set_tasks(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    if (!ngx_http_reverie_is_prefix(cf)) {
+        return "must be in a prefix location that ends in \"/\"";
+    }
+
+    return ngx_http_reverie_set_api(cf, conf, NGX_HTTP_REVERIE_TASKS);
 }
 
 

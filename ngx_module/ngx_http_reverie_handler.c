@@ -13,10 +13,8 @@
 
 static void ngx_http_reverie_body_handler(ngx_http_request_t *r);
 static void ngx_http_reverie_timer_handler(ngx_event_t *ev);
-static void ngx_http_reverie_done(void *user, rv_call *call);
 static void ngx_http_reverie_note_code(ngx_http_reverie_ctx_t *ctx,
     const rv_reply *reply);
-static void ngx_http_reverie_cleanup(void *data);
 
 
 ngx_int_t
@@ -336,7 +334,7 @@ ngx_http_reverie_timer_handler(ngx_event_t *ev)
 
 /* Runs inside rv_dispatch, that is, inside the wake handler. */
 
-static void
+void
 ngx_http_reverie_done(void *user, rv_call *call)
 {
     ngx_http_reverie_ctx_t *ctx = user;
@@ -348,7 +346,7 @@ ngx_http_reverie_done(void *user, rv_call *call)
     r = ctx->request;
     c = r->connection;
 
-    if (ctx->stream) {
+    if (ctx->stream && ngx_http_reverie_stream_is_open(ctx->stream)) {
         ngx_http_reverie_stream_done(ctx, rv_call_reply(call));
         return;
     }
@@ -437,7 +435,7 @@ ngx_http_reverie_note_code(ngx_http_reverie_ctx_t *ctx, const rv_reply *reply)
  * Runs on every way out of the request, the client's sudden leaving included.
  */
 
-static void
+void
 ngx_http_reverie_cleanup(void *data)
 {
     ngx_http_reverie_ctx_t *ctx = data;

@@ -46,6 +46,7 @@ static const char *const  ngx_http_reverie_apis[NGX_HTTP_REVERIE_APIS] = {
     [NGX_HTTP_REVERIE_RUNWARE] = "runware",
     [NGX_HTTP_REVERIE_OPENAI] = "openai",
     [NGX_HTTP_REVERIE_WEBSOCKET] = "websocket",
+    [NGX_HTTP_REVERIE_TASKS] = "tasks",
     [NGX_HTTP_REVERIE_RESULTS] = "results",
     [NGX_HTTP_REVERIE_HEALTH] = "health"
 };

@@ -52,6 +52,13 @@ static ngx_command_t  ngx_http_reverie_commands[] = {
       0,
       NULL },
 
+    { ngx_string("reverie_tasks"),
+      NGX_HTTP_LOC_CONF|NGX_CONF_NOARGS,
+      ngx_http_reverie_set_tasks,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
     { ngx_string("reverie_metrics"),
       NGX_HTTP_LOC_CONF|NGX_CONF_NOARGS,
       ngx_http_reverie_set_metrics,

@@ -52,6 +52,22 @@ ngx_http_reverie_stream_options(ngx_http_request_t *r,
         return NGX_OK;
     }
 
+    if (ngx_http_reverie_stream_create(r, ctx) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    ctx->stream->previews = ngx_http_reverie_arg_is_on(r, "preview");
+
+    options->previews = ctx->stream->previews;
+
+    return NGX_OK;
+}
+
+
+ngx_int_t
+ngx_http_reverie_stream_create(ngx_http_request_t *r,
+    ngx_http_reverie_ctx_t *ctx)
+{
     ctx->stream = ngx_pcalloc(r->pool, sizeof(ngx_http_reverie_stream_t));
     if (ctx->stream == NULL) {
         return NGX_ERROR;
@@ -59,11 +75,14 @@ ngx_http_reverie_stream_options(ngx_http_request_t *r,
 
     ngx_queue_init(&ctx->stream->waiting);
 
-    ctx->stream->previews = ngx_http_reverie_arg_is_on(r, "preview");
-
-    options->previews = ctx->stream->previews;
-
     return NGX_OK;
+}
+
+
+ngx_uint_t
+ngx_http_reverie_stream_is_open(ngx_http_reverie_stream_t *s)
+{
+    return s->open;
 }
 
 
@@ -118,7 +137,16 @@ ngx_http_reverie_stream_begin(ngx_http_request_t *r,
 
     /* not cancelable, as for those who wait for one answer */
 
+    if (timer->timer_set) {
+        ngx_del_timer(timer);
+    }
+
     ngx_add_timer(timer, NGX_HTTP_REVERIE_STREAM_TICK);
+
+    if (ctx->client_kind) {
+        ngx_http_reverie_count_clients(ctx->client.zone, ctx->client_kind - 1,
+                                       -1);
+    }
 
     ngx_http_reverie_client_counted(ctx, NGX_HTTP_REVERIE_STREAM);
 
@@ -155,6 +183,43 @@ ngx_http_reverie_stream_event(void *user, rv_call *call, rv_job *job,
 
     } else if (text) {
         ngx_http_reverie_stream_push(ctx->request, s, text, len);
+    }
+
+    ngx_post_event(ctx->request->connection->write, &ngx_posted_events);
+}
+
+
+/* Whole events, as they came from elsewhere.  A lone step may be merged. */
+
+void
+ngx_http_reverie_stream_text(ngx_http_reverie_ctx_t *ctx, const char *text,
+    size_t len)
+{
+    char                       *copy;
+    u_char                     *end;
+    ngx_http_reverie_stream_t  *s;
+
+    s = ctx->stream;
+    copy = (char *) ngx_alloc(len, ctx->request->connection->log);
+
+    if (copy == NULL) {
+        ctx->request->connection->error = 1;
+
+    } else {
+        ngx_memcpy(copy, text, len);
+
+        end = ngx_strnstr((u_char *) copy, "\n\n", len);
+
+        if (len > 12 && ngx_strncmp(copy, "event: step\n", 12) == 0
+            && end == (u_char *) copy + len - 2)
+        {
+            rv_free(s->step);
+            s->step = copy;
+            s->step_len = len;
+
+        } else {
+            ngx_http_reverie_stream_push(ctx->request, s, copy, len);
+        }
     }
 
     ngx_post_event(ctx->request->connection->write, &ngx_posted_events);

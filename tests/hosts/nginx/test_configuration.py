@@ -175,7 +175,7 @@ class Checks(unittest.TestCase):
                 for path in re.findall(r"/(?:etc|usr/share|var/lib)/reverie[\w./-]*", example):
                     example = example.replace(path, "{cards}" if "models" in path else "{dir}/example")
                 if re.match(r"\s+location", example):
-                    example = re.sub(r"location (= )?/(generate|images|healthz|metrics)", r"location \1/example/\2", example)
+                    example = re.sub(r"location (= )?/(generate|images|healthz|metrics|tasks/)", r"location \1/example/\2", example)
                     self.accepts(locations=example)
                 elif "http" in section.split("Context:")[-1].split(".")[0] and "Context: http" in section:
                     self.accepts(http="reverie_executor stub;" + example)
