@@ -206,14 +206,14 @@ static bool read_compel(reader *r, char c)
 
 static bool read_text(rv__weighting syntax, reader *r)
 {
-    bool is_sd = syntax == RV__WEIGHTING_SD_EMBEDS;
+    bool is_sd = syntax == RV__WEIGHTING_SD_EMBEDS, has_signs = syntax != RV__WEIGHTING_NONE;
 
     while (r->at < r->end) {
         char c = *r->at;
-        if (c == '\\' && r->at + 1 < r->end && strchr("()[]+-\"\\:", r->at[1])) {
+        if (has_signs && c == '\\' && r->at + 1 < r->end && strchr("()[]+-\"\\:", r->at[1])) {
             put(r, r->at[1]);
             r->at += 2;
-        } else if (syntax != RV__WEIGHTING_NONE && strchr(is_sd ? "()[]:" : "()+-", c)) {
+        } else if (has_signs && strchr(is_sd ? "()[]:" : "()+-", c)) {
             if (!(is_sd ? read_sd(r, c) : read_compel(r, c)))
                 return false;
         } else {

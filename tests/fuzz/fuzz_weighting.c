@@ -32,7 +32,7 @@ static void check_escapes(rv__weighting syntax, const char *text)
     if (!escaped)
         return;
     for (const char *p = text; *p; p++) {
-        if (strchr("()[]+-\"\\:", *p))
+        if (syntax != RV__WEIGHTING_NONE && strchr("()[]+-\"\\:", *p))
             escaped[n++] = '\\';
         escaped[n++] = *p;
     }

@@ -23,7 +23,7 @@ static void reads_words(void **state)
         rv__weighting syntax;
         const char *prompt, *want;
     } rows[] = {
-        {RV__WEIGHTING_NONE, "a (red) fox+", "a (red) fox+|1;"},
+        {RV__WEIGHTING_NONE, "a (red) fox+ \\+", "a (red) fox+ \\+|1;"},
         {RV__WEIGHTING_COMPEL, "small+ dog, pixar style", "small|1.1; dog, pixar style|1;"},
         {RV__WEIGHTING_COMPEL, "small dog, (pixar style)-", "small dog, |1;pixar style|0.9;"},
         {RV__WEIGHTING_COMPEL, "small+++ dog", "small|1.331; dog|1;"},
