@@ -302,6 +302,7 @@ struct ngx_http_reverie_ctx_s {
     ngx_msec_t                 deadline;
 
     const char                *refusal;      /* code of a 401 */
+    const char                *allow;        /* methods, for a 405 */
     const char                *error;        /* body that replaces the page
                                                 of nginx, see the filter */
     size_t                     error_len;

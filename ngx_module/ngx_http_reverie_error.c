@@ -211,6 +211,11 @@ ngx_http_reverie_send_error(ngx_http_request_t *r, ngx_uint_t status,
             ngx_str_set(&allow, "GET, HEAD");
         }
 
+        if (ctx && ctx->allow) {
+            allow.data = (u_char *) ctx->allow;
+            allow.len = ngx_strlen(ctx->allow);
+        }
+
         if (ngx_http_reverie_set_header(r, "Allow", &allow) == NULL) {
             return NGX_HTTP_INTERNAL_SERVER_ERROR;
         }

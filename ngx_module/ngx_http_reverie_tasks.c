@@ -162,7 +162,7 @@ ngx_http_reverie_tasks_parse(ngx_http_request_t *r, u_char *uuid,
 static ngx_int_t
 ngx_http_reverie_tasks_refuse(ngx_http_request_t *r, ngx_uint_t status)
 {
-    ngx_str_t  allow;
+    ngx_http_reverie_ctx_t  *ctx;
 
     if (status == NGX_HTTP_NOT_FOUND) {
         return ngx_http_reverie_send_error(r, status, "taskNotFound",
@@ -170,10 +170,10 @@ ngx_http_reverie_tasks_refuse(ngx_http_request_t *r, ngx_uint_t status)
                                            "here");
     }
 
-    ngx_str_set(&allow, "GET, HEAD, DELETE");
+    ctx = ngx_http_reverie_ctx(r);
 
-    if (ngx_http_reverie_set_header(r, "Allow", &allow) == NULL) {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    if (ctx) {
+        ctx->allow = "GET, HEAD, DELETE";
     }
 
     return ngx_http_reverie_send_error(r, status, "unsupportedTaskType",
