@@ -7,7 +7,7 @@ PORT   = 8188
 PROMPT = a pine forest at sunset with the sun on the right
 JOBS   = $(shell nproc)
 
-.PHONY: all demo test serve bench asan lua-valgrind tsan fuzz nightly train-demo install deb packages clean help
+.PHONY: all demo test serve bench bench-full asan lua-valgrind tsan fuzz nightly train-demo install deb packages clean help
 
 all: ## build everything
 	@$(BOX) -g build config/build $(BUILD)
@@ -22,7 +22,10 @@ serve: ## engine and nginx in the foreground: make serve PORT=8188 [MODEL=path] 
 	@MODEL="$(MODEL)" CONF="$(CONF)" $(BOX) -g build sh -c 'config/build $(BUILD) && exec config/serve $(PORT)'
 
 bench: ## figures, each beside a peer of the same run
-	@$(BOX) -g build,bench,lua sh -c 'config/build $(BUILD) && exec tests/bench/run $(BUILD)'
+	@$(BOX) -g build,bench,lua,train sh -c 'config/build $(BUILD) && exec tests/bench/run $(BUILD)'
+
+bench-full: ## the full-size model with random weights (10 GB in /var/tmp, minutes): SIZE=512|1024|both KIND=fast|float32|both
+	@$(BOX) -g build sh -c 'config/build $(BUILD) && ninja -C $(BUILD) tests/bench/full && unset OPENBLAS_CORETYPE && exec $(BUILD)/tests/bench/full $(or $(SIZE),both) $(or $(KIND),fast)'
 
 asan: ## unit, parity and host tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	@$(BOX) -g build,test,lua,gimp sh -c 'config/build build-asan -Db_sanitize=address,undefined -Db_lundef=false && exec tests/run build-asan'

@@ -1,5 +1,7 @@
 /* Seconds per transformer step, of the small model of tests/golden and of a middle-sized one with
  * random weights (305 million parameters in BF16, 1024 image tokens, 384 text tokens per block).
+ * "bench_engine steps THREADS float32|fast" makes one step of the latter per line on its input and
+ * prints seconds and resident megabytes, for bench_torch.py.
  * The peer is the machine's own matrix rate: as many operations in plain OpenBLAS products, as it
  * runs them by itself, would take that long. */
 #include <cblas.h>
@@ -220,42 +222,115 @@ static void remove_model(const char *folder)
 
 /* ---- measuring ---- */
 
+typedef struct inputs {
+    float *x, *y, *t5, *llama, *pooled;
+} inputs;
+
+static float *numbers(int64_t n)
+{
+    float *x = malloc((size_t)n * sizeof *x);
+
+    for (int64_t i = 0; i < n; i++)
+        x[i] = noise();
+    return x;
+}
+
+static inputs make_inputs(const rv__transformer_config *c, int side, int text)
+{
+    return (inputs){.x = numbers(c->channels * side * side),
+                    .y = numbers(c->channels * side * side),
+                    .t5 = numbers(text * c->t5_channels),
+                    .llama = numbers(c->llama_count * text * c->llama_channels),
+                    .pooled = numbers(c->pooled_channels)};
+}
+
+static void free_inputs(inputs *in)
+{
+    free(in->x), free(in->y), free(in->t5), free(in->llama), free(in->pooled);
+}
+
+static rv_status prepare(rv__transformer *t, const inputs *in, int side, int text, rv_error *err)
+{
+    const rv__condition row = {in->t5, in->llama, in->pooled, text, text,
+                               rv__transformer_about(t)->llama_count};
+
+    return rv__transformer_prepare(t, side, side, &row, 1, err);
+}
+
+/* Seconds of one step; -1 after an error. */
+static double one_step(rv__transformer *t, const inputs *in, rv_error *err)
+{
+    float time = 500;
+    double start = seconds();
+
+    return rv__transformer_run(t, in->x, &time, in->y, NULL, NULL, err) == RV_OK
+               ? seconds() - start
+               : -1;
+}
+
 /* Best times of a few steps at side x side latents, exact and fast ones in turns; -1 after an error. */
 static double best_step(rv__transformer *t[2], int side, int text, int runs, double best[2],
                         rv_error *err)
 {
-    const rv__transformer_config *c = rv__transformer_about(t[0]);
-    size_t n = (size_t)(c->channels * side * side);
-    float *x = malloc(n * sizeof *x), *y = malloc(n * sizeof *y), time = 500;
-    float *t5 = malloc(sizeof(float) * (size_t)(text * c->t5_channels));
-    float *llama = malloc(sizeof(float) * (size_t)(c->llama_count * text * c->llama_channels));
-    float *pooled = malloc(sizeof(float) * (size_t)c->pooled_channels);
-    rv__condition row = {t5, llama, pooled, text, text, c->llama_count};
-    double worst = 1;
+    inputs in = make_inputs(rv__transformer_about(t[0]), side, text);
+    double took = 0;
 
-    for (size_t i = 0; i < n; i++)
-        x[i] = noise();
-    for (int64_t i = 0; i < text * c->t5_channels; i++)
-        t5[i] = noise();
-    for (int64_t i = 0; i < c->llama_count * text * c->llama_channels; i++)
-        llama[i] = noise();
-    for (int64_t i = 0; i < c->pooled_channels; i++)
-        pooled[i] = noise();
     best[0] = best[1] = 1e9;
     for (int k = 0; k < 2; k++) {
         rv__transformer_fast(t[k], k == 1);
-        if (rv__transformer_prepare(t[k], side, side, &row, 1, err) != RV_OK)
-            worst = -1;
+        if (prepare(t[k], &in, side, text, err) != RV_OK)
+            took = -1;
     }
-    for (int i = 0; worst > 0 && i < 2 * runs; i++) {
-        double start = seconds(), took;
-        if (rv__transformer_run(t[i % 2], x, &time, y, NULL, NULL, err) != RV_OK)
-            worst = -1;
-        took = seconds() - start;
+    for (int i = 0; took >= 0 && i < 2 * runs; i++) {
+        took = one_step(t[i % 2], &in, err);
         best[i % 2] = took < best[i % 2] ? took : best[i % 2];
     }
-    free(x), free(y), free(t5), free(llama), free(pooled);
-    return worst;
+    free_inputs(&in);
+    return took;
+}
+
+static long resident_megabytes(void)
+{
+    long pages = 0, all;
+    FILE *f = fopen("/proc/self/statm", "r");
+
+    if (f && fscanf(f, "%ld %ld", &all, &pages) != 2)
+        pages = 0;
+    if (f)
+        fclose(f);
+    return pages * (sysconf(_SC_PAGESIZE) / 1024) / 1024;
+}
+
+/* A step for each line that comes in. */
+static int serve_steps(const char *folder, int threads, bool fast)
+{
+    rv__device *d = NULL;
+    rv__weights *w = NULL;
+    rv__transformer *t = NULL;
+    rv_error err = {0};
+    inputs in = {0};
+    double took = -1;
+    char line[16];
+
+    if (rv__device_open(threads, &d, &err) == RV_OK &&
+        rv__weights_open(folder, &w, &err) == RV_OK &&
+        rv__transformer_open(d, w, &t, &err) == RV_OK) {
+        in = make_inputs(rv__transformer_about(t), MID_SIDE, MID_TEXT);
+        rv__transformer_fast(t, fast);
+        took = prepare(t, &in, MID_SIDE, MID_TEXT, &err) == RV_OK ? 0 : -1;
+    }
+    while (took >= 0 && fgets(line, sizeof line, stdin)) {
+        took = one_step(t, &in, &err);
+        printf("%.5f %ld\n", took, resident_megabytes());
+        fflush(stdout);
+    }
+    if (took < 0)
+        fprintf(stderr, "bench_engine: %s\n", err.message);
+    free_inputs(&in);
+    rv__transformer_close(t);
+    rv__weights_close(w);
+    rv__device_close(d);
+    return took < 0;
 }
 
 static int measure(const char *name, const char *folder, int side, int text, int runs)
@@ -289,22 +364,28 @@ static int measure(const char *name, const char *folder, int side, int text, int
     return step > 0 ? 0 : 1;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     char folder[200];
     const char *tmp = getenv("TMPDIR");
+    bool serves = argc == 4 && strcmp(argv[1], "steps") == 0;
     int failed;
 
     if (!getenv("OMP_WAIT_POLICY")) {
         setenv("OMP_WAIT_POLICY", "passive", 1);
-        execl("/proc/self/exe", "bench_engine", (char *)NULL);
+        execv("/proc/self/exe", argv);
     }
-    failed = measure("engine_step_tiny", SOURCE_ROOT "/tests/golden/tiny-hidream", 16, 128, 20);
+    failed = serves ? 0
+                    : measure("engine_step_tiny", SOURCE_ROOT "/tests/golden/tiny-hidream", 16, 128,
+                              20);
     snprintf(folder, sizeof folder, "%s/reverie-bench-XXXXXX", tmp ? tmp : "/tmp");
     if (!mkdtemp(folder))
         return 1;
     make_model(folder);
-    failed |= measure("engine_step_mid", folder, MID_SIDE, MID_TEXT, 4);
+    if (serves)
+        failed = serve_steps(folder, (int)strtol(argv[2], NULL, 10), strcmp(argv[3], "fast") == 0);
+    else
+        failed |= measure("engine_step_mid", folder, MID_SIDE, MID_TEXT, 4);
     remove_model(folder);
     return failed;
 }
