@@ -1,6 +1,6 @@
 // @runware/sdk-js over WebSocket.
 import { Runware } from "@runware/sdk-js";
-import { assert, base, download, isPicture, test, tiny } from "./kit.mjs";
+import { assert, base, blue, download, isPicture, pixels, png, test, tiny } from "./kit.mjs";
 
 const url = `${base.replace("http", "ws")}/generate`;
 const formats = { PNG: "png", JPG: "jpeg", WEBP: "webp" };
@@ -81,4 +81,58 @@ for (const [what, members, text] of [
 test("sdk-js: a connection goes on after an error", withClient(async (client) => {
   await assert.rejects(client.imageInference({ ...tiny, width: 100 }));
   isPicture(await bytesOf((await client.imageInference({ ...tiny, outputFormat: "PNG" }))[0]), "png");
+}));
+
+// ---- tasks that are asked for later ----
+
+async function finished(client, taskUUID, count = 1) {
+  for (let left = 600; left; left--) {
+    const items = await client.getResponse({ taskUUID });
+    if (items.length === count && items.every((i) => i.status === "success")) return items;
+    await new Promise((go) => setTimeout(go, 100));
+  }
+  throw new Error("the task did not end");
+}
+
+test("sdk-js: async, then getResponse", withClient(async (client) => {
+  const [now] = await client.imageInference({ ...tiny, outputType: "base64Data", outputFormat: "PNG" });
+  const [ack] = await client.imageInference({ ...tiny, outputType: "base64Data", outputFormat: "PNG", deliveryMethod: "async" });
+  assert.equal(ack.imageBase64Data, undefined);
+  const [later] = await finished(client, ack.taskUUID);
+  assert.equal(later.imageBase64Data, now.imageBase64Data);
+  assert.equal(later.seed, 7);
+}));
+
+test("sdk-js: several pictures of an async task", withClient(async (client) => {
+  const [ack] = await client.imageInference({ ...tiny, numberResults: 3, deliveryMethod: "async" });
+  const items = await finished(client, ack.taskUUID, 3);
+  for (const item of items) isPicture(await bytesOf(item), "jpeg");
+  assert.deepEqual(items.map((i) => i.seed).sort((a, b) => a - b), [7, 8, 9]);
+}));
+
+test("sdk-js: the answer of an async task can be asked for again, by another connection", withClient(async (client) => {
+  const [ack] = await client.imageInference({ ...tiny, deliveryMethod: "async" });
+  const first = await finished(client, ack.taskUUID);
+  await withClient(async (other) => assert.deepEqual(await finished(other, ack.taskUUID), first))();
+}));
+
+test("sdk-js: an async task that is refused", withClient((client) => assert.rejects(
+  client.imageInference({ ...tiny, width: 100, deliveryMethod: "async" }), (e) => /width/.test(JSON.stringify(e?.error ?? e?.message)))));
+
+// ---- pictures that are sent along ----
+
+const uri = (bytes) => `data:image/png;base64,${bytes.toString("base64")}`;
+
+test("sdk-js: a picture to start from", withClient(async (client) => {
+  const [image] = await client.imageInference({ ...tiny, seedImage: uri(blue), strength: 0.5, outputFormat: "PNG" });
+  isPicture(await bytesOf(image), "png");
+}));
+
+test("sdk-js: a mask keeps what is black", withClient(async (client) => {
+  const mask = png(128, 128, (x) => (x < 64 ? [255, 255, 255, 255] : [0, 0, 0, 255]));
+  const [image] = await client.imageInference({ ...tiny, seedImage: uri(blue), maskImage: uri(mask), strength: 1, outputFormat: "PNG",
+    outputType: "base64Data" });
+  const p = pixels(await bytesOf(image));
+  assert.deepEqual(p.at(120, 64), [20, 60, 200]);
+  assert.notDeepEqual(p.at(10, 64), [20, 60, 200]);
 }));
