@@ -386,6 +386,12 @@ void rv__durable_pause(rv *r)
         atomic_store(&r->claims->paused, true);
 }
 
+void rv__durable_more(rv *r)
+{
+    if (r->claims && r->desk)
+        claim_more(r);
+}
+
 void rv__durable_close(rv *r)
 {
     if (!r->desk)

@@ -12,6 +12,10 @@ rv_status rv__durable_open(rv *r, rv_error *err);
 /* Claims nothing more; what runs goes on. */
 void rv__durable_pause(rv *r);
 
+/* There is room for another stored task: the end of one may be written down before it is told, and
+ * only the latter makes room. */
+void rv__durable_more(rv *r);
+
 /* Ends the desk.  Running tasks are not touched: they wait again for the next process. */
 void rv__durable_close(rv *r);
 

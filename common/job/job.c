@@ -122,6 +122,8 @@ void rv__job_forget(rv_job *j)
         j->live_next->live_prev = j->live_prev;
     j->is_live = false;
     r->live_count--;
+    if (j->is_stored)
+        rv__durable_more(r);
     rv_job_unref(j);
 }
 
