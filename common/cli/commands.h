@@ -12,6 +12,7 @@ rv__command_fn rv__command_check;    /* check.c    */
 rv__command_fn rv__command_generate; /* generate.c */
 rv__command_fn rv__command_inspect;  /* inspect.c  */
 rv__command_fn rv__command_models;   /* models.c   */
+rv__command_fn rv__command_outbox;   /* outbox.c   */
 rv__command_fn rv__command_parity;   /* parity.c   */
 rv__command_fn rv__command_quantize; /* quantize.c */
 rv__command_fn rv__command_schema;   /* schema.c   */

@@ -22,6 +22,7 @@ static const struct {
     {"generate", rv__command_generate, "turn a prompt into a picture", true},
     {"inspect", rv__command_inspect, "say what a weight file or folder is"},
     {"models", rv__command_models, "list the models"},
+    {"outbox", rv__command_outbox, "list webhooks and uploads that failed, send them again"},
     {"parity", rv__command_parity, "compare results with reference results", true},
     {"quantize", rv__command_quantize, "write a model as one smaller file"},
     {"schema", rv__command_schema, "print the JSON schema of a model"},

@@ -321,18 +321,21 @@ enum MHD_Result rv__exchange_handle(void *server, struct MHD_Connection *c, cons
         return rv__respond_metrics(server, c);
     if (strcmp(url, "/v1/models") == 0 && is_get)
         return rv__respond_models(server, c);
+    if (strcmp(url, "/outbox") == 0 || strncmp(url, "/outbox/", 8) == 0)
+        return rv__outbox_handle(server, c, url + strlen("/outbox"), method, state);
     if (strcmp(url, "/generate") == 0 || strcmp(url, "/healthz") == 0 ||
         strcmp(url, "/v1/models") == 0 || strncmp(url, tasks, sizeof tasks - 1) == 0)
         return rv__respond_error(c, 405, "unsupportedTaskType", "this path needs another method");
     return rv__respond_error(c, 404, "unsupportedTaskType",
-                             "there are POST /generate, /tasks/UUID, GET /healthz and GET /v1/models "
-                             "here");
+                             "there are POST /generate, /tasks/UUID, /outbox, GET /healthz and GET "
+                             "/v1/models here");
 }
 
 void rv__exchange_completed(void *server, struct MHD_Connection *c, void **state,
                             enum MHD_RequestTerminationCode why)
 {
     rv__server *s = server;
+    rv__outbox_completed(s, *state);
     for (rv__exchange *e = s->exchanges; e; e = e->next) {
         if (e == *state) {
             exchange_free(e);

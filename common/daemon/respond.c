@@ -4,7 +4,7 @@
 
 #include "base/json.h"
 #include "daemon/server.h"
-#include "job/context.h"
+#include "job/courier.h"
 
 static enum MHD_Result send_body(struct MHD_Connection *c, int status, struct MHD_Response *r,
                                  int64_t retry_after_ms)
@@ -27,6 +27,15 @@ enum MHD_Result rv__respond_json(struct MHD_Connection *c, int status, const cha
                                  int64_t retry_after_ms)
 {
     return send_body(c, status, MHD_create_response_from_buffer_static(len, body), retry_after_ms);
+}
+
+enum MHD_Result rv__respond_owned(struct MHD_Connection *c, int status, char *body, size_t len)
+{
+    struct MHD_Response *r =
+        MHD_create_response_from_buffer_with_free_callback(len, body, rv__free);
+    if (!r)
+        rv__free(body);
+    return send_body(c, status, r, -1);
 }
 
 /* Sends a text that was built here; a text that could not be built closes the connection. */
@@ -69,18 +78,24 @@ enum MHD_Result rv__respond_error(struct MHD_Connection *c, int status, const ch
 enum MHD_Result rv__respond_health(rv__server *s, struct MHD_Connection *c)
 {
     rv__buf b;
+    rv__courier_counts sent[2];
+    rv__courier_count(s->r, sent);
     rv__buf_init(&b, 65536);
     rv__buf_addf(
         &b,
         "{\"status\":\"%s\",\"version\":\"%s\",\"engine\":{\"executor\":\"%s\",\"loaded\":%s},"
         "\"models\":%zu,\"queue\":{\"live\":%d,\"limit\":%lld},"
         "\"tasks\":{\"done\":%llu,\"failed\":%llu,\"stopped\":%llu},"
-        "\"fetches\":{\"refused\":%lu},\"uptime\":%lld}",
+        "\"fetches\":{\"refused\":%lu},\"webhooks\":{\"sent\":%llu,\"repeated\":%llu,\"dead\":%llu},"
+        "\"uploads\":{\"sent\":%llu,\"repeated\":%llu,\"dead\":%llu},\"uptime\":%lld}",
         s->stopping ? "stopping" : "ok", RV_VERSION, rv__context_executor(s->r),
         rv__context_is_loaded(s->r) ? "true" : "false", rv__context_model_count(s->r), s->live,
         (long long)s->queue_limit, (unsigned long long)s->tasks_done,
         (unsigned long long)s->tasks_failed, (unsigned long long)s->tasks_stopped,
-        atomic_load(&s->r->fetches_refused),
+        atomic_load(&s->r->fetches_refused), (unsigned long long)sent[0].sent,
+        (unsigned long long)sent[0].repeated, (unsigned long long)sent[0].dead,
+        (unsigned long long)sent[1].sent, (unsigned long long)sent[1].repeated,
+        (unsigned long long)sent[1].dead,
         (long long)(rv__now_ms() - s->started_ms) / 1000);
     return send_built(c, 200, &b, -1);
 }

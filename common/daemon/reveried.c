@@ -47,6 +47,9 @@ static const char usage_text[] =
     "  --fetch-https WORD on: only https (default off)\n"
     "  --fetch-timeout N  seconds such a transfer may take (default 15)\n"
     "  --fetch-size N     largest file that is fetched, bytes (default 20971520)\n"
+    "  --webhook-secret F file with secrets, one per line, that sign webhooks (mode 0600)\n"
+    "  --webhook-tries N  attempts before a webhook is given up (default 40: about four hours)\n"
+    "  --upload-tries N   attempts before an upload is given up (default 5)\n"
     "  --preload          load the model at the start, not with the first task\n"
     "  --grace SECONDS    how long running tasks may finish after SIGTERM (default 30)\n"
     "  --help, --version\n";
@@ -58,7 +61,8 @@ static const char *const settings[] = {"models",  "model", "results_url", "execu
                                        "threads", "queue", "max_steps",   "results_ttl",
                                        "preview_steps", "fetch", "fetch_allow", "fetch_deny",
                                        "fetch_ports", "fetch_https", "fetch_timeout", "fetch_size",
-                                       "backlog", "attempts"};
+                                       "backlog", "attempts", "webhook_secret", "webhook_tries",
+                                       "upload_tries"};
 
 static const struct option options[] = {{"socket", required_argument, NULL, OPT_SOCKET},
                                         {"state", required_argument, NULL, OPT_STATE},
@@ -85,6 +89,10 @@ static const struct option options[] = {{"socket", required_argument, NULL, OPT_
                                         {"fetch-size", required_argument, NULL, OPT_SETTING + 16},
                                         {"backlog", required_argument, NULL, OPT_SETTING + 17},
                                         {"attempts", required_argument, NULL, OPT_SETTING + 18},
+                                        {"webhook-secret", required_argument, NULL,
+                                         OPT_SETTING + 19},
+                                        {"webhook-tries", required_argument, NULL, OPT_SETTING + 20},
+                                        {"upload-tries", required_argument, NULL, OPT_SETTING + 21},
                                         {0}};
 
 typedef struct daemon_state {

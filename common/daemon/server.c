@@ -156,6 +156,7 @@ void rv__server_close(rv__server *s)
         /* MHD cannot stop with suspended connections. */
         for (rv__exchange *e = s->exchanges; e; e = e->next)
             rv__exchange_drop(e);
+        rv__outbox_drop(s);
         MHD_run(s->mhd);
         MHD_stop_daemon(s->mhd);
     }

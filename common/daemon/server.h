@@ -12,12 +12,14 @@
 enum { RV__BODY_MAX = 64 << 20, RV__HEARTBEAT_MS = 15000 };
 
 typedef struct rv__exchange rv__exchange;
+typedef struct rv__errand rv__errand; /* a request about the outbox, see outbox.c */
 
 typedef struct rv__server {
     rv *r;
     struct MHD_Daemon *mhd;
     int epoll;
     rv__exchange *exchanges; /* requests that are being read or answered */
+    rv__errand *errands;
     size_t open_count;
     int live; /* jobs, by the last rv_dispatch */
     int64_t started_ms, queue_limit;
@@ -74,11 +76,19 @@ void rv__exchange_drop(rv__exchange *e); /* gives the task up, at the end of the
 enum MHD_Result rv__respond_json(
     struct MHD_Connection *c, int status, const char *body, size_t len,
     int64_t retry_after_ms); /* body is borrowed until the connection is done with it */
+enum MHD_Result rv__respond_owned(struct MHD_Connection *c, int status, char *body,
+                                  size_t len); /* body is taken (rv__free) */
 enum MHD_Result rv__respond_error(struct MHD_Connection *c, int status, const char *code,
                                   const char *message);
 enum MHD_Result rv__respond_health(rv__server *s, struct MHD_Connection *c);
 enum MHD_Result rv__respond_metrics(rv__server *s, struct MHD_Connection *c);
 enum MHD_Result rv__respond_models(rv__server *s, struct MHD_Connection *c);
+
+/* outbox.c: what could not be delivered.  path is what follows /outbox. */
+enum MHD_Result rv__outbox_handle(rv__server *s, struct MHD_Connection *c, const char *path,
+                                  const char *method, void **state);
+void rv__outbox_completed(rv__server *s, void *state);
+void rv__outbox_drop(rv__server *s); /* at the end of the daemon */
 
 /* stream.c: the event stream of an exchange. */
 enum MHD_Result rv__stream_begin(rv__exchange *e);

@@ -115,13 +115,19 @@ rv_image *rv__image_from_pixels(const uint8_t *pixels, int width, int height, in
     return i;
 }
 
-/* Kind and header of a file, without copying or decoding anything. */
-static rv_status examine(const void *bytes, size_t len, int64_t max_pixels, int *format,
-                         rv__header *header, rv_error *err)
+rv__image_format rv__image_kind(const void *bytes, size_t len)
 {
     int f = 0;
     while (f < RV__FORMATS && !formats[f].codec->recognise(bytes, len))
         f++;
+    return (rv__image_format)f;
+}
+
+/* Kind and header of a file, without copying or decoding anything. */
+static rv_status examine(const void *bytes, size_t len, int64_t max_pixels, int *format,
+                         rv__header *header, rv_error *err)
+{
+    int f = (int)rv__image_kind(bytes, len);
     if (f == RV__FORMATS)
         return rv__fail(err, RV_FORMAT, "not a PNG, JPEG or WebP picture");
     if (len > FILE_MAX)

@@ -20,6 +20,9 @@ rv_image *rv__image_from_pixels(const uint8_t *pixels, int width, int height, in
  * max_pixels; pixels are decoded when asked for.  RV_FORMAT, RV_MEMORY. */
 rv_status rv__image_from_bytes(const void *bytes, size_t len, int64_t max_pixels, rv_image **out, rv_error *err);
 
+/* By magic bytes; RV__FORMATS when it is none of ours. */
+rv__image_format rv__image_kind(const void *bytes, size_t len);
+
 /* The same check alone; format may be NULL. */
 rv_status rv__image_check(const void *bytes, size_t len, int64_t max_pixels, rv__image_format *format, rv_error *err);
 

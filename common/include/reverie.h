@@ -137,7 +137,11 @@ RV_API void rv_close(rv *r);
  *   fetch_ports  ports such URLs may name: "443 8000-8999", * for any (80 443 8080 8443)
  *   fetch_https  on | off: only https (off)
  *   fetch_timeout  seconds a whole transfer may take (15)
- *   fetch_size   largest file that is fetched, bytes (20971520)  */
+ *   fetch_size   largest file that is fetched, bytes (20971520)
+ *   webhook_secret  path of a file with secrets, one per line, that sign webhooks; others must not be able to read it
+ *                (webhooks are not signed).  Webhooks and uploads need `store`
+ *   webhook_tries  attempts of a webhook before it is given up (40, which takes about four hours)
+ *   upload_tries  attempts of an upload before it is given up (5)  */
 RV_API rv_status rv_set(rv *r, const char *name, const char *value, rv_error *err);
 
 typedef enum rv_log_level { RV_LOG_ERROR, RV_LOG_WARN, RV_LOG_INFO, RV_LOG_DEBUG } rv_log_level;

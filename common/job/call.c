@@ -6,6 +6,7 @@
 
 #include "base/uuid.h"
 #include "job/durable.h"
+#include "job/inputs.h"
 #include "job/relayed.h"
 #include "job/stored_call.h"
 #include "job/stored_task.h"
@@ -57,6 +58,8 @@ static const char *unsupported_delivery(const rv *r, const rv_task *t)
     bool is_async = strcmp(rv__json_get_string(v, "deliveryMethod", "sync"), "async") == 0;
     if (is_async && !r->setup.store && !r->setup.daemon)
         return "deliveryMethod";
+    if (r->setup.store || r->setup.daemon)
+        return NULL;
     if (rv__json_get(v, "webhookURL"))
         return "webhookURL";
     return rv__json_get(v, "uploadEndpoint") ? "uploadEndpoint" : NULL;
@@ -172,7 +175,8 @@ void rv__call_submit(rv *r, rv__slot *slot, rv_task *t, char *id)
 
 static void submit(rv *r, rv__slot *slot, rv_task *t)
 {
-    if (check_delivery(r, t, &slot->error) != RV_OK)
+    if (check_delivery(r, t, &slot->error) != RV_OK ||
+        rv__inputs_check(r, t, slot->call->results_url, &slot->error) != RV_OK)
         return;
     bool is_async = strcmp(rv__json_get_string(rv__task_value(t), "deliveryMethod", "sync"),
                            "async") == 0;

@@ -2,6 +2,8 @@
  * that only look things up.  Opening reads nothing and starts nothing. */
 #include "context.h"
 
+
+#include "courier.h"
 #include "durable.h"
 
 #include <stdio.h>
@@ -97,8 +99,10 @@ void rv_close(rv *r)
     cancel_all(r);
     rv__workers_stop(r);
     r->closed = true;
+    rv__courier_close(r);
     rv__event_bring_home(r);
     rv__durable_close(r);
+    rv__courier_free(r);
     forget_all(r);
     rv__store_close(r->store);
     rv__guard_free(r->guard);

@@ -70,6 +70,7 @@ struct rv {
     struct rv__errand *awaited; /* those about tasks that did not begin yet         */
     rv__desk *desk;            /* NULL: nothing is kept, or not opened yet          */
     struct rv__claims *claims; /* durable.c                                         */
+    struct rv__courier *courier; /* sends webhooks and uploads; NULL: no desk       */
     bool closed;
     bool fetch_given;  /* a setting of the guard was set: URLs are judged here, whoever fetches */
     bool models_given; /* by `models`: the installed ones are not read */
@@ -120,6 +121,7 @@ typedef struct rv__news {
 /* What was not quite as asked; both texts belong to the job. */
 typedef struct rv__warning {
     char *message, *json; /* json: an error object of the wire */
+    bool is_error;        /* stands under "errors" of a reply: uploadFailed */
 } rv__warning;
 
 /* How a stored task is written down when it ends. */
@@ -178,6 +180,9 @@ struct rv_job {
     rv__warning warnings[RV__WARNINGS];
     size_t warning_count;
     bool is_waiting, is_ready;
+    size_t uploads; /* of a task that somebody waits for: pictures on their way to its endpoint */
+    uint64_t *upload_marks; /* hashes of their items; [count] or NULL */
+    bool is_held;           /* all is made; the end waits for the uploads */
     bool
         broken; /* delivering a picture failed: error holds why, whatever the executor says later */
     rv_job *wait_prev, *wait_next, *ready_next;
@@ -242,6 +247,10 @@ void rv__job_run(rv_job *j);                                           /* worker
 void rv__job_finish(rv_job *j, rv_status status, const rv_error *err); /* lock held */
 /* The pictures the job names are there (RV_OK), or cannot be had; any thread, lock not held. */
 void rv__job_ready(rv_job *j, rv_status status, const rv_error *err);
+/* An upload of an item starts to count for a job that somebody waits for, or (undo) does not. */
+void rv__job_uploads(rv_job *j, size_t index, const char *item, bool undo);
+/* It is over, well or not; owner's thread.  Posts of other jobs are passed over. */
+void rv__job_uploaded(rv *r, const rv__post *post, bool ok, const char *message);
 void rv__job_forget(
     rv_job *j); /* owner: END was told or will never be; drops the library's reference */
 const char *rv__job_item(const rv_job *j,
@@ -249,6 +258,9 @@ const char *rv__job_item(const rv_job *j,
 /* Adds the warnings of an ended job as error objects of the wire, joined by commas, the first one
  * with a comma before it when `comma` says so. */
 void rv__job_warnings_json(const rv_job *j, bool comma, rv__buf *out);
+/* Only those that are errors, or only those that are none. */
+bool rv__job_has_errors(const rv_job *j);
+void rv__job_notes_json(const rv_job *j, bool errors, bool comma, rv__buf *out);
 /* The same for one that ends right now; lock held. */
 void rv__job_warnings_write(const rv_job *j, bool comma, rv__buf *out);
 void rv__list_add(rv__list *l, rv_job *j); /* by wait_* links */

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "job/call.h"
+#include "job/courier.h"
 #include "job/outbox.h"
 #include "job/stored_task.h"
 
@@ -56,6 +57,13 @@ static rv_status ending_work(rv__op *op, rv__queue *q, rv_error *err)
                            e->expiry, e->posts, e->post_count, err);
 }
 
+/* A failed task that is not kept leaves no more than its posts. */
+static rv_status ending_posts(rv__op *op, rv__queue *q, rv_error *err)
+{
+    rv__ending *e = (rv__ending *)op;
+    return q->kind->post_add(q, e->job->id, e->posts, e->post_count, err);
+}
+
 static void claim_more(rv *r);
 
 static void job_ending_done(rv__op *op, rv_status status, const rv_error *err)
@@ -86,10 +94,12 @@ int64_t rv__durable_expiry(const rv *r, const rv_task *t)
 void rv__durable_end(rv_job *j)
 {
     rv *r = j->r;
-    if (!j->is_stored || atomic_load(&r->closing))
+    if (!r->desk || !j->id || atomic_load(&r->closing))
+        return;
+    if (!j->is_stored && (j->inner != RV_FAILED || !rv__outbox_wanted(j->task)))
         return;
     rv__ending *e = &j->ending;
-    e->op.work = ending_work;
+    e->op.work = j->is_stored ? ending_work : ending_posts;
     e->op.done = job_ending_done;
     atomic_store(&e->op.insists, true);
     e->job = rv_job_ref(j);
@@ -126,6 +136,8 @@ typedef struct keeping {
 static rv_status keeping_work(rv__op *op, rv__queue *q, rv_error *err)
 {
     keeping *k = (keeping *)op;
+    if (!k->job->is_stored)
+        return q->kind->post_add(q, k->job->id, k->posts, k->post_count, err);
     return q->kind->item(q, k->job->id, k->index, k->item, k->posts, k->post_count, err);
 }
 
@@ -148,7 +160,13 @@ bool rv__durable_item(rv_job *j, size_t index, char **item)
     keeping k = {.op.work = keeping_work, .job = j, .index = index, .item = *item};
     atomic_store(&k.op.insists, true);
     k.post_count = rv__outbox_of(j->task, j->id, (int64_t)index, *item, k.posts, &ok);
+    bool is_upload = !j->is_stored && k.post_count &&
+                     strcmp(k.posts[k.post_count - 1].kind, "upload") == 0;
+    if (is_upload) /* before it is written: it may be over in no time */
+        rv__job_uploads(j, index, *item, false);
     rv_status s = ok ? rv__desk_wait(j->r->desk, &k.op, is_over, j, NULL) : RV_MEMORY;
+    if (is_upload && s != RV_OK)
+        rv__job_uploads(j, index, *item, true);
     for (size_t i = 0; i < k.post_count; i++)
         rv__post_free(&k.posts[i]);
     return s == RV_OK;
@@ -375,6 +393,8 @@ rv_status rv__durable_open(rv *r, rv_error *err)
         s = rv__context_store(r, err); /* pictures by imageUUID lie there */
     if (s == RV_OK)
         s = open_desk(r, err);
+    if (s == RV_OK)
+        s = rv__courier_open(r, err);
     if (s == RV_OK)
         claim_more(r);
     return s;

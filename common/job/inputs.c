@@ -14,7 +14,11 @@
 #include "job/upload.h"
 #include "remote/fetch.h"
 
-static const char *const parameters[RV__INPUTS] = {"seedImage", "maskImage"};
+enum { URLS = RV__INPUTS + 2 };
+
+/* Pictures first. */
+static const char *const parameters[URLS] = {"seedImage", "maskImage", "webhookURL",
+                                             "uploadEndpoint"};
 
 static bool is_url(const char *text)
 {
@@ -39,16 +43,17 @@ static const char *stored_name(const char *url, const char *prefix)
     return is_ours ? url + len : NULL;
 }
 
-rv_status rv__inputs_check(rv *r, const rv_task *t, const rv__delivery *delivery, rv_error *err)
+rv_status rv__inputs_check(rv *r, const rv_task *t, const char *results_url, rv_error *err)
 {
     rv_error why;
     if (!rv__context_guards(r))
         return RV_OK;
-    if (delivery && delivery->results_url)
+    if (results_url)
         rv__context_store(r, NULL); /* without it none of these URLs is one of ours */
-    for (int i = 0; i < RV__INPUTS; i++) {
+    for (int i = 0; i < URLS; i++) {
         const char *text = rv__json_get_string(rv__task_value(t), parameters[i], NULL);
-        if (!is_url(text) || (delivery && r->store && stored_name(text, delivery->results_url)))
+        bool is_ours = i < RV__INPUTS && r->store && text && stored_name(text, results_url);
+        if (!is_url(text) || is_ours)
             continue;
         rv_status s = rv__context_guard(r, err);
         if (s != RV_OK)

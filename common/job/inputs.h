@@ -22,8 +22,9 @@ typedef struct rv__inputs {
     size_t next; /* I/O thread: the one that is being fetched */
 } rv__inputs;
 
-/* Judges the URLs of a task by their text (RV_VALIDATION, with the parameter), before it is taken. */
-rv_status rv__inputs_check(rv *r, const rv_task *t, const rv__delivery *delivery, rv_error *err);
+/* Judges the URLs of a task by their text (RV_VALIDATION, with the parameter), before it is taken:
+ * pictures, and where results are to be sent.  results_url is the prefix of our own, or NULL. */
+rv_status rv__inputs_check(rv *r, const rv_task *t, const char *results_url, rv_error *err);
 
 /* Notes what the job needs: *out stays NULL when it needs nothing (out; rv__inputs_free). */
 rv_status rv__inputs_new(const rv_job *j, rv__inputs **out);

@@ -9,6 +9,7 @@
 #include "deliver.h"
 #include "durable.h"
 #include "inputs.h"
+#include "outbox.h"
 
 enum { WARNING_MAX = 8192 };
 
@@ -62,6 +63,7 @@ static void job_free(rv_job *j)
     rv__durable_ending_free(&j->ending);
     rv_image_unref(j->news.preview);
     rv__inputs_free(j->inputs);
+    rv__free(j->upload_marks);
     rv__free(j->given);
     rv__free(j->id);
     rv__free(j->images);
@@ -148,6 +150,10 @@ static void remember(rv *r, rv_job *j)
 void rv__job_finish(rv_job *j, rv_status status, const rv_error *err)
 {
     bool is_complete = j->news.images == j->count;
+    j->is_held = j->uploads && status == RV_OK && is_complete && !j->broken &&
+                 !atomic_load(&j->cancel);
+    if (j->is_held)
+        return; /* rv__job_uploaded goes on */
     if (status == RV_OK && is_complete && !j->broken) {
         j->inner = RV_DONE;
     } else if (j->broken) {
@@ -213,7 +219,8 @@ static void break_job(rv_job *j, const rv_error *err)
 static void port_item(rv__port *port, size_t index, rv_image *image, char *item)
 {
     rv_job *j = (rv_job *)port;
-    if (j->is_stored && image && index < j->count && !rv__durable_item(j, index, &item)) {
+    bool is_kept = j->is_stored || (j->id && j->r->desk && rv__outbox_wanted(j->task));
+    if (is_kept && image && index < j->count && !rv__durable_item(j, index, &item)) {
         rv_image_unref(image);
         rv__free(item);
         return;
@@ -299,7 +306,8 @@ static void port_warn(rv__port *port, const char *code, const char *parameter,
                       const char *message)
 {
     rv_job *j = (rv_job *)port;
-    rv__warning w = {rv__strdup(message), warning_json(j, code, parameter, message)};
+    rv__warning w = {rv__strdup(message), warning_json(j, code, parameter, message),
+                     code && strcmp(code, "uploadFailed") == 0};
     pthread_mutex_lock(&j->r->lock);
     bool is_kept = w.message && w.json && j->warning_count < RV__WARNINGS;
     if (is_kept)
@@ -309,6 +317,50 @@ static void port_warn(rv__port *port, const char *code, const char *parameter,
         rv__free(w.message);
         rv__free(w.json);
     }
+}
+
+/* ---- uploads of a task that somebody waits for ---- */
+
+static uint64_t mark_of(const char *item)
+{
+    uint64_t h = UINT64_C(14695981039346656037);
+    for (const char *p = item; *p; p++)
+        h = (h ^ (unsigned char)*p) * UINT64_C(1099511628211);
+    return h ? h : 1;
+}
+
+void rv__job_uploads(rv_job *j, size_t index, const char *item, bool undo)
+{
+    uint64_t mark = undo ? 0 : mark_of(item);
+    pthread_mutex_lock(&j->r->lock);
+    if (!j->upload_marks)
+        j->upload_marks = rv__calloc(j->count, sizeof *j->upload_marks);
+    if (j->upload_marks && (j->upload_marks[index] != 0) != (mark != 0)) {
+        j->upload_marks[index] = mark;
+        j->uploads += undo ? -1 : 1;
+    }
+    pthread_mutex_unlock(&j->r->lock);
+}
+
+void rv__job_uploaded(rv *r, const rv__post *post, bool ok, const char *message)
+{
+    rv_job *j = rv__job_find(r, post->task);
+    if (!j || post->index < 0 || (uint64_t)post->index >= j->count)
+        return;
+    pthread_mutex_lock(&r->lock);
+    uint64_t *mark = j->upload_marks ? &j->upload_marks[post->index] : NULL;
+    bool is_ours = mark && *mark && *mark == mark_of(post->body);
+    pthread_mutex_unlock(&r->lock);
+    if (!is_ours)
+        return;
+    if (!ok)
+        port_warn(&j->port, "uploadFailed", "uploadEndpoint", message);
+    pthread_mutex_lock(&r->lock);
+    *mark = 0;
+    j->uploads--;
+    if (!j->uploads && j->is_held)
+        rv__job_finish(j, RV_OK, NULL);
+    pthread_mutex_unlock(&r->lock);
 }
 
 static bool port_input(const rv__port *port, const char *parameter, const uint8_t **bytes,
@@ -438,7 +490,7 @@ static rv_status check_submit(rv *r, const rv_task *t, const rv__delivery *deliv
     size_t others = r->live_count - r->stored_count; /* stored tasks have been accepted before */
     if (!is_stored && others >= (size_t)r->setup.queue)
         return rv__fail(err, RV_BUSY, "the queue is full: %zu tasks wait or run", others);
-    rv_status s = rv__inputs_check(r, t, delivery, err);
+    rv_status s = rv__inputs_check(r, t, delivery ? delivery->results_url : NULL, err);
     if (s != RV_OK)
         return s;
     r->pid = getpid();
@@ -479,6 +531,8 @@ void rv_job_cancel(rv_job *j)
         rv__list_remove(&r->queue, j);
         r->waiting--;
         rv__job_finish(j, RV_CANCELLED, NULL);
+    } else if (j->is_held) {
+        rv__job_finish(j, RV_OK, NULL); /* the uploads go on without it */
     } else if (r->executor && r->executor->cancel && j->inner <= RV_RUNNING) {
         r->executor->cancel(r->self, &j->port);
     } else if (j->inner == RV_QUEUED && r->io && !r->stop) {
@@ -524,6 +578,27 @@ void rv__job_warnings_write(const rv_job *j, bool comma, rv__buf *out)
         if (comma || i)
             rv__buf_adds(out, ",");
         rv__buf_adds(out, j->warnings[i].json);
+    }
+}
+
+bool rv__job_has_errors(const rv_job *j)
+{
+    for (size_t i = 0; j->shown >= RV_DONE && i < j->warning_count; i++) {
+        if (j->warnings[i].is_error)
+            return true;
+    }
+    return false;
+}
+
+void rv__job_notes_json(const rv_job *j, bool errors, bool comma, rv__buf *out)
+{
+    for (size_t i = 0; j->shown >= RV_DONE && i < j->warning_count; i++) {
+        if (j->warnings[i].is_error != errors)
+            continue;
+        if (comma)
+            rv__buf_adds(out, ",");
+        rv__buf_adds(out, j->warnings[i].json);
+        comma = true;
     }
 }
 

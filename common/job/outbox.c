@@ -38,3 +38,10 @@ size_t rv__outbox_of(const rv_task *task, const char *id, int64_t index, const c
         rv__post_free(&posts[n - 1]);
     return n;
 }
+
+bool rv__outbox_wanted(const rv_task *task)
+{
+    const rv__value *v = rv__task_value(task);
+    return rv__json_get_string(v, "webhookURL", NULL) ||
+           rv__json_get_string(v, "uploadEndpoint", NULL);
+}

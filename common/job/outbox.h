@@ -5,6 +5,9 @@
 #include "job/queue.h"
 #include "request/task.h"
 
+/* Does anything of this task leave the machine by itself? */
+bool rv__outbox_wanted(const rv_task *task);
+
 /* The posts of picture `index` (-1: of a task that failed), whose item or error object is `body`:
  * a webhook to webhookURL and, for pictures, an upload to uploadEndpoint.  Returns how many were
  * written to posts[RV__POSTS] (rv__post_free each); 0 also without memory, then *ok is false. */

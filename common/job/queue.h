@@ -75,6 +75,7 @@ typedef enum rv__verdict {
  * full, RV_IO for what does not heal by itself, RV_CONNECTION where a server is away. */
 typedef struct rv__queue_kind {
     const char *name;
+    bool is_shared; /* other processes may work on it at the same time */
     void (*close)(rv__queue *q);
 
     /* All that is done between them is kept together or not at all.  lasting: it must survive the
@@ -112,7 +113,13 @@ typedef struct rv__queue_kind {
     rv_status (*sweep)(rv__queue *q, int64_t now, size_t *removed, rv_error *err);
     rv_status (*counts)(rv__queue *q, int64_t *waiting, int64_t *running, rv_error *err);
 
-    /* Posts.  due: up to `max` living posts whose time has come, oldest first; none is handed out
+    /* Adds an error object to what a task that is not expired says under its warnings. */
+    rv_status (*note)(rv__queue *q, const char *id, const char *error, rv_error *err);
+
+    /* Posts.  add: without an item or end of a kept task. */
+    rv_status (*post_add)(rv__queue *q, const char *id, const rv__post *posts, size_t count,
+                          rv_error *err);
+    /* due: up to `max` living posts whose time has come, oldest first; none is handed out
      * again before `hold_ms` have passed or post_retry said otherwise. */
     rv_status (*post_due)(rv__queue *q, int64_t now_ms, int64_t hold_ms, rv__post *out, size_t max,
                           size_t *count, rv_error *err);
@@ -123,6 +130,10 @@ typedef struct rv__queue_kind {
     /* Dead posts with a number above `after`, in order. */
     rv_status (*post_list_dead)(rv__queue *q, int64_t after, rv__post *out, size_t max,
                                 size_t *count, rv_error *err);
+    /* A dead post is due again as if it had never been tried, or is forgotten; *found says whether
+     * there was one. */
+    rv_status (*post_revive)(rv__queue *q, int64_t row, int64_t due_ms, bool *found, rv_error *err);
+    rv_status (*post_drop)(rv__queue *q, int64_t row, bool *found, rv_error *err);
     /* Unix milliseconds of the next due post; 0: none. */
     rv_status (*post_next)(rv__queue *q, int64_t *due_ms, rv_error *err);
 } rv__queue_kind;

@@ -363,6 +363,17 @@ static rv_status sqlite_finish(rv__queue *q, const char *id, rv__stored state, c
     return status == RV_OK && is_end ? rv__sqlite_post_add(s, id, posts, post_count, err) : status;
 }
 
+static rv_status sqlite_note(rv__queue *q, const char *id, const char *error, rv_error *err)
+{
+    rv__sqlite *s = (rv__sqlite *)q;
+    sqlite3_stmt *st;
+    rv_status status = about(s, RV__SQL_NOTE, 2, id, &st, err);
+    if (status != RV_OK)
+        return status;
+    rv__sqlite_bind(st, 1, error);
+    return rv__sqlite_run(s, st, err);
+}
+
 static rv_status sqlite_cancel(rv__queue *q, const char *id, const char *error, int64_t expiry,
                                rv__stored *was, rv_error *err)
 {
@@ -536,6 +547,10 @@ rv_status rv__queue_sqlite_open(const char *path, rv__queue **out, rv_error *err
                                         .picture = sqlite_picture,
                                         .sweep = sqlite_sweep,
                                         .counts = sqlite_counts,
+                                        .note = sqlite_note,
+                                        .post_add = rv__sqlite_post_put,
+                                        .post_revive = rv__sqlite_post_revive,
+                                        .post_drop = rv__sqlite_post_drop,
                                         .post_due = rv__sqlite_post_due,
                                         .post_done = rv__sqlite_post_done,
                                         .post_retry = rv__sqlite_post_retry,

@@ -31,6 +31,9 @@ typedef enum rv__sql {
     RV__SQL_POST_DEAD,
     RV__SQL_POST_LIST_DEAD,
     RV__SQL_POST_NEXT,
+    RV__SQL_POST_REVIVE,
+    RV__SQL_POST_DROP,
+    RV__SQL_NOTE,
     RV__SQL_STATEMENTS
 } rv__sql;
 
@@ -63,6 +66,11 @@ char *rv__sqlite_column(sqlite3_stmt *st, int at, bool *ok);
 /* queue_sqlite_posts.c */
 rv_status rv__sqlite_post_add(rv__sqlite *s, const char *id, const rv__post *posts, size_t count,
                               rv_error *err);
+rv_status rv__sqlite_post_put(rv__queue *q, const char *id, const rv__post *posts, size_t count,
+                              rv_error *err);
+rv_status rv__sqlite_post_revive(rv__queue *q, int64_t row, int64_t due_ms, bool *found,
+                                 rv_error *err);
+rv_status rv__sqlite_post_drop(rv__queue *q, int64_t row, bool *found, rv_error *err);
 rv_status rv__sqlite_post_due(rv__queue *q, int64_t now_ms, int64_t hold_ms, rv__post *out,
                               size_t max, size_t *count, rv_error *err);
 rv_status rv__sqlite_post_done(rv__queue *q, int64_t row, rv_error *err);

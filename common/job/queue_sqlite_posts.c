@@ -17,8 +17,15 @@ rv_status rv__sqlite_post_add(rv__sqlite *s, const char *id, const rv__post *pos
         rv_status status = rv__sqlite_run(s, st, err);
         if (status != RV_OK)
             return status;
+        s->queue.poked = true;
     }
     return RV_OK;
+}
+
+rv_status rv__sqlite_post_put(rv__queue *q, const char *id, const rv__post *posts, size_t count,
+                              rv_error *err)
+{
+    return rv__sqlite_post_add((rv__sqlite *)q, id, posts, count, err);
 }
 
 static bool read_post(sqlite3_stmt *st, rv__post *p)
@@ -101,6 +108,22 @@ rv_status rv__sqlite_post_retry(rv__queue *q, int64_t row, int64_t due_ms, const
 rv_status rv__sqlite_post_dead(rv__queue *q, int64_t row, const char *why, rv_error *err)
 {
     return change(q, RV__SQL_POST_DEAD, 0, 0, 1, why, 2, row, err);
+}
+
+rv_status rv__sqlite_post_revive(rv__queue *q, int64_t row, int64_t due_ms, bool *found,
+                                 rv_error *err)
+{
+    rv_status status = change(q, RV__SQL_POST_REVIVE, 1, due_ms, 0, NULL, 2, row, err);
+    *found = status == RV_OK && sqlite3_changes(((rv__sqlite *)q)->db) > 0;
+    q->poked |= *found;
+    return status;
+}
+
+rv_status rv__sqlite_post_drop(rv__queue *q, int64_t row, bool *found, rv_error *err)
+{
+    rv_status status = change(q, RV__SQL_POST_DROP, 0, 0, 0, NULL, 1, row, err);
+    *found = status == RV_OK && sqlite3_changes(((rv__sqlite *)q)->db) > 0;
+    return status;
 }
 
 rv_status rv__sqlite_post_list_dead(rv__queue *q, int64_t after, rv__post *out, size_t max,

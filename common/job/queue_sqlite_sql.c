@@ -42,8 +42,9 @@ const char *const rv__sqlite_texts[RV__SQL_STATEMENTS] = {
                         " WHERE id = ? AND state = 1",
     [RV__SQL_ITEM] = "INSERT OR IGNORE INTO items (task, place, item)"
                      " SELECT seq, ?, ? FROM tasks WHERE id = ? AND state < 2",
-    [RV__SQL_FINISH] = "UPDATE tasks SET state = ?, error = ?, warnings = ?, expiry = ?"
-                       " WHERE id = ? AND state < 2",
+    [RV__SQL_FINISH] = "UPDATE tasks SET state = ?, error = ?,"
+                       " warnings = coalesce(warnings || ',' || ?3, warnings, ?3), expiry = ?4"
+                       " WHERE id = ?5 AND state < 2",
     [RV__SQL_CANCEL] = "UPDATE tasks SET state = 4, error = ?, expiry = ?"
                        " WHERE id = ? AND state = 0",
     [RV__SQL_EXPIRE_ITEMS] = "DELETE FROM items WHERE task IN"
@@ -66,5 +67,10 @@ const char *const rv__sqlite_texts[RV__SQL_STATEMENTS] = {
                           " WHERE row = ?",
     [RV__SQL_POST_LIST_DEAD] = "SELECT " POST " FROM posts WHERE is_dead = 1 AND row > ?"
                                " ORDER BY row LIMIT ?",
+    [RV__SQL_POST_REVIVE] = "UPDATE posts SET is_dead = 0, attempts = 0, due = ?"
+                            " WHERE row = ? AND is_dead = 1",
+    [RV__SQL_POST_DROP] = "DELETE FROM posts WHERE row = ? AND is_dead = 1",
+    [RV__SQL_NOTE] = "UPDATE tasks SET warnings = coalesce(warnings || ',', '') || ?"
+                     " WHERE id = ? AND state < 5",
     [RV__SQL_POST_NEXT] = "SELECT coalesce(min(due), 0) FROM posts WHERE is_dead = 0",
 };

@@ -93,6 +93,11 @@ static void add_task_failure(errors *e, const rv_call *c, size_t i)
         rv__buf_adds(&e->text, slot->errors);
         end_error(e);
     }
+    if (slot->job && rv__job_has_errors(slot->job)) { /* beside its results */
+        begin_error(e, rv_status_http(RV_PROVIDER), -1);
+        rv__job_notes_json(slot->job, true, false, &e->text);
+        end_error(e);
+    }
     if (slot->job && rv_job_error(slot->job))
         add_failure(e, t, rv_job_error(slot->job));
     else if (slot->error.status != RV_OK)
@@ -129,7 +134,7 @@ static void collect_warnings(rv__buf *b, const rv_call *c)
     }
     for (size_t i = 0; i < c->count; i++)
         if (c->slots[i].job)
-            rv__job_warnings_json(c->slots[i].job, b->len > 0, b);
+            rv__job_notes_json(c->slots[i].job, false, b->len > 0, b);
 }
 
 /* Calls visit with every answer, in the order of tasks and pictures. */

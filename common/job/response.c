@@ -157,6 +157,24 @@ rv_status rv__response_of_job(const rv_job *job, char **items, char **errors, rv
     return s;
 }
 
+/* Pictures that could not be uploaded, as their error objects; NULL: none (or no memory). */
+static char *failed_uploads(const rv__record *r)
+{
+    char *text = r->warnings ? rv__format("[%s]", r->warnings) : NULL;
+    rv__value *list = text ? rv__json_parse(text, strlen(text), NULL) : NULL;
+    rv__buf b;
+    rv__buf_init(&b, SIZE_MAX / 4);
+    for (const rv__value *v = rv__json_first(list); v; v = rv__json_next(v)) {
+        if (strcmp(rv__json_get_string(v, "code", ""), "uploadFailed") != 0)
+            continue;
+        rv__buf_adds(&b, b.len ? "," : "");
+        rv__json_write_value(&b, v);
+    }
+    rv__json_free(list);
+    rv__free(text);
+    return b.len ? rv__buf_take(&b, NULL) : NULL;
+}
+
 rv_status rv__response_write(const rv__record *record, const rv_job *job, char **items,
                              char **errors, rv_error *err)
 {
@@ -174,7 +192,7 @@ rv_status rv__response_write(const rv__record *record, const rv_job *job, char *
         *items = write_items(record, task, job, error);
     rv__json_free(task);
     if (*items) {
-        *errors = error;
+        *errors = error ? error : failed_uploads(record);
         return RV_OK;
     }
     rv__free(error);

@@ -49,6 +49,9 @@ static const row rows[] = {
     {"fetch_ports", PORTS, offsetof(rv__setup, fetch_ports)},
     {"fetch_https", WORD, offsetof(rv__setup, fetch_https), .preset = 0, .words = {"off", "on"}},
     {"fetch_timeout", NUMBER, offsetof(rv__setup, fetch_timeout), 1, 3600, 15},
+    {"webhook_secret", TEXT, offsetof(rv__setup, webhook_secret)},
+    {"webhook_tries", NUMBER, offsetof(rv__setup, webhook_tries), 1, 1000, 40},
+    {"upload_tries", NUMBER, offsetof(rv__setup, upload_tries), 1, 1000, 5},
     {"fetch_size", NUMBER, offsetof(rv__setup, fetch_size), 1, INT64_C(1) << 30, 20 << 20},
 };
 

@@ -19,6 +19,8 @@ typedef struct rv__setup {
     char *fetch_allow, *fetch_deny, *fetch_ports; /* see remote/guard.h            */
     int64_t fetch;                                /* rv__guard_mode                */
     int64_t fetch_https, fetch_timeout, fetch_size;
+    char *webhook_secret; /* path of the file, NULL: none */
+    int64_t webhook_tries, upload_tries;
 } rv__setup;
 
 enum { RV__AUTO, RV__STUB };
