@@ -175,8 +175,9 @@ void rv__call_submit(rv *r, rv__slot *slot, rv_task *t, char *id)
 
 static void submit(rv *r, rv__slot *slot, rv_task *t)
 {
+    const char *own = slot->call->results_url ? slot->call->results_url : r->setup.results_url;
     if (check_delivery(r, t, &slot->error) != RV_OK ||
-        rv__inputs_check(r, t, slot->call->results_url, &slot->error) != RV_OK)
+        rv__inputs_check(r, t, own, &slot->error) != RV_OK)
         return;
     bool is_async = strcmp(rv__json_get_string(rv__task_value(t), "deliveryMethod", "sync"),
                            "async") == 0;

@@ -465,7 +465,11 @@ rv_status rv__courier_open(rv *r, rv_error *err)
         return rv__fail(err, RV_MEMORY, "out of memory");
     c->r = r;
     atomic_init(&c->closing, false);
-    c->look = (look){.op.work = look_work, .op.done = look_done, .courier = c, .is_early = true};
+    c->look = (look){.op.work = look_work,
+                     .op.done = look_done,
+                     .op.heeds_pokes = true,
+                     .courier = c,
+                     .is_early = true};
     atomic_store(&c->look.op.insists, true);
     rv_status s = rv__context_guard(r, err);
     if (s == RV_OK && r->setup.webhook_secret)

@@ -61,7 +61,7 @@ static int64_t unpark(rv__desk *d, int64_t now)
     row left = {0};
     int64_t soonest = -1;
     for (rv__op *op = take(&d->parked); op; op = take(&d->parked)) {
-        bool is_idle = op->status == RV_TIMEOUT && !op->again_ms;
+        bool is_idle = op->status == RV_TIMEOUT && (!op->again_ms || op->heeds_pokes);
         int64_t in = op->not_before_ms - now;
         if (d->stop || (is_idle && d->queue->poked) || in <= 0) {
             add(&d->in, op);

@@ -25,6 +25,7 @@ struct rv__op {
     void (*done)(rv__op *op, rv_status status, const rv_error *err);
 
     int again_ms; /* what had nothing to do is asked again after so long; 0: only when poked */
+    bool heeds_pokes; /* with again_ms: sooner when poked */
 
     /* The desk's. */
     rv__op *next;
