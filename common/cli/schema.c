@@ -4,6 +4,7 @@
 
 #include "cli/commands.h"
 #include "engine/scheduler.h"
+#include "remote/service.h"
 #include "request/describe.h"
 
 static int usage(int status)
@@ -11,6 +12,7 @@ static int usage(int status)
     fputs("usage: reverie schema MODEL          the JSON schema of a model's tasks\n"
           "       reverie schema --docs         the reference page of all parameters\n"
           "       reverie schema --schedulers   what every scheduler name means\n"
+          "       reverie schema --services     what services of others take\n"
           "       reverie schema --dictionary   names and words for fuzzers\n",
           status ? stderr : stdout);
     return status;
@@ -50,6 +52,8 @@ int rv__command_schema(int argc, char **argv)
         return print(rv__parameters_page());
     if (strcmp(argv[1], "--schedulers") == 0)
         return print(rv__scheduler_page());
+    if (strcmp(argv[1], "--services") == 0)
+        return print(rv__services_page());
     if (strcmp(argv[1], "--dictionary") == 0)
         return print(rv__parameters_dictionary());
     return argv[1][0] == '-' ? usage(2) : print_schema(argv[1]);

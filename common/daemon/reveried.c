@@ -38,9 +38,11 @@ static const char usage_text[] =
     "  --max-steps N      largest accepted step count (default 1000)\n"
     "  --preview-steps N  every so many steps an event brings a preview to streams that ask for "
     "them; 0: never (default 0)\n"
-    "  --fetch WORD       where URLs of requests may lead: public, list (only --fetch-allow) or off "
+    "  --fetch WORD       where URLs of requests may lead: public, list (only --fetch-allow) or "
+    "off "
     "(default public)\n"
-    "  --fetch-allow LIST addresses (10.1.0.0/16) and hosts (*.example.org) they may lead to, public "
+    "  --fetch-allow LIST addresses (10.1.0.0/16) and hosts (*.example.org) they may lead to, "
+    "public "
     "or not\n"
     "  --fetch-deny LIST  addresses and hosts they may never lead to; wins over --fetch-allow\n"
     "  --fetch-ports LIST ports they may name (default \"80 443 8080 8443\"; *: any)\n"
@@ -50,50 +52,46 @@ static const char usage_text[] =
     "  --webhook-secret F file with secrets, one per line, that sign webhooks (mode 0600)\n"
     "  --webhook-tries N  attempts before a webhook is given up (default 40: about four hours)\n"
     "  --upload-tries N   attempts before an upload is given up (default 5)\n"
+    "  --ca-file FILE     certificates that services must show (default: the system's)\n"
+    "  --service-connect-ms N, --service-silence SECONDS, --service-pause-ms N\n"
+    "                     patience with the services that model cards name (see reverie.h)\n"
     "  --preload          load the model at the start, not with the first task\n"
     "  --grace SECONDS    how long running tasks may finish after SIGTERM (default 30)\n"
     "  --help, --version\n";
 
 enum { OPT_SOCKET = 256, OPT_STATE, OPT_PRELOAD, OPT_GRACE, OPT_HELP, OPT_VERSION, OPT_SETTING };
 
-/* Options that are settings of the library, by OPT_SETTING + index. */
-static const char *const settings[] = {"models",  "model", "results_url", "executor",   "stub_ms",
-                                       "threads", "queue", "max_steps",   "results_ttl",
-                                       "preview_steps", "fetch", "fetch_allow", "fetch_deny",
-                                       "fetch_ports", "fetch_https", "fetch_timeout", "fetch_size",
-                                       "backlog", "attempts", "webhook_secret", "webhook_tries",
-                                       "upload_tries"};
+/* Options that are settings of the library under the same name, with - for _; OPT_SETTING + index.
+ */
+static const char *const settings[] = {
+    "models",          "model",        "results_url", "executor",           "stub_ms",
+    "threads",         "queue",        "max_steps",   "results_ttl",        "preview_steps",
+    "fetch",           "fetch_allow",  "fetch_deny",  "fetch_ports",        "fetch_https",
+    "fetch_timeout",   "fetch_size",   "backlog",     "attempts",           "webhook_secret",
+    "webhook_tries",   "upload_tries", "ca_file",     "service_connect_ms", "service_silence",
+    "service_pause_ms"};
 
-static const struct option options[] = {{"socket", required_argument, NULL, OPT_SOCKET},
-                                        {"state", required_argument, NULL, OPT_STATE},
-                                        {"preload", no_argument, NULL, OPT_PRELOAD},
-                                        {"grace", required_argument, NULL, OPT_GRACE},
-                                        {"help", no_argument, NULL, OPT_HELP},
-                                        {"version", no_argument, NULL, OPT_VERSION},
-                                        {"models", required_argument, NULL, OPT_SETTING},
-                                        {"model", required_argument, NULL, OPT_SETTING + 1},
-                                        {"results-url", required_argument, NULL, OPT_SETTING + 2},
-                                        {"executor", required_argument, NULL, OPT_SETTING + 3},
-                                        {"stub-ms", required_argument, NULL, OPT_SETTING + 4},
-                                        {"threads", required_argument, NULL, OPT_SETTING + 5},
-                                        {"queue", required_argument, NULL, OPT_SETTING + 6},
-                                        {"max-steps", required_argument, NULL, OPT_SETTING + 7},
-                                        {"results-ttl", required_argument, NULL, OPT_SETTING + 8},
-                                        {"preview-steps", required_argument, NULL, OPT_SETTING + 9},
-                                        {"fetch", required_argument, NULL, OPT_SETTING + 10},
-                                        {"fetch-allow", required_argument, NULL, OPT_SETTING + 11},
-                                        {"fetch-deny", required_argument, NULL, OPT_SETTING + 12},
-                                        {"fetch-ports", required_argument, NULL, OPT_SETTING + 13},
-                                        {"fetch-https", required_argument, NULL, OPT_SETTING + 14},
-                                        {"fetch-timeout", required_argument, NULL, OPT_SETTING + 15},
-                                        {"fetch-size", required_argument, NULL, OPT_SETTING + 16},
-                                        {"backlog", required_argument, NULL, OPT_SETTING + 17},
-                                        {"attempts", required_argument, NULL, OPT_SETTING + 18},
-                                        {"webhook-secret", required_argument, NULL,
-                                         OPT_SETTING + 19},
-                                        {"webhook-tries", required_argument, NULL, OPT_SETTING + 20},
-                                        {"upload-tries", required_argument, NULL, OPT_SETTING + 21},
-                                        {0}};
+enum { SETTINGS = sizeof settings / sizeof *settings, OWN = 6, LONGEST = 24 };
+
+/* The table for getopt_long; lives as long as the program. */
+static const struct option *options(void)
+{
+    static const struct option own[OWN] = {{"socket", required_argument, NULL, OPT_SOCKET},
+                                           {"state", required_argument, NULL, OPT_STATE},
+                                           {"preload", no_argument, NULL, OPT_PRELOAD},
+                                           {"grace", required_argument, NULL, OPT_GRACE},
+                                           {"help", no_argument, NULL, OPT_HELP},
+                                           {"version", no_argument, NULL, OPT_VERSION}};
+    static struct option all[OWN + SETTINGS + 1];
+    static char names[SETTINGS][LONGEST];
+    memcpy(all, own, sizeof own);
+    for (int i = 0; i < SETTINGS; i++) {
+        for (int c = 0; c < LONGEST - 1 && settings[i][c]; c++)
+            names[i][c] = settings[i][c] == '_' ? '-' : settings[i][c];
+        all[OWN + i] = (struct option){names[i], required_argument, NULL, OPT_SETTING + i};
+    }
+    return all;
+}
 
 typedef struct daemon_state {
     rv_log_level log_level;
@@ -131,8 +129,8 @@ static const char *setting_of(int option, const char *value)
 /* -1: go on; else the exit status. */
 static int read_options(daemon_state *d, int argc, char **argv)
 {
-    for (int o = getopt_long(argc, argv, "", options, NULL); o != -1;
-         o = getopt_long(argc, argv, "", options, NULL)) {
+    for (int o = getopt_long(argc, argv, "", options(), NULL); o != -1;
+         o = getopt_long(argc, argv, "", options(), NULL)) {
         rv_error err;
         if (o == OPT_SOCKET) {
             d->socket = optarg;

@@ -112,6 +112,9 @@ RV_API void rv_close(rv *r);
  *   serve        ids or aliases of the models that are served, separated by spaces; * stands for any characters
  *                (all)
  *   daemon       unix:PATH or http://HOST:PORT of a reveried that runs the tasks; empty: run them in this process
+ *   ca_file      certificates that services must show (the system's)
+ *   service_connect_ms, service_silence, service_pause_ms   patience with services that model cards name: milliseconds
+ *                to connect (10000), seconds without a byte (150), first pause before a repeat (500)
  *   executor     auto | stub    (stub paints a picture from a hash of the task without any model: for tests)
  *   stub_ms      how long the stub takes per step, milliseconds (0)
  *   threads      threads of the engine (0: cores - 1)

@@ -81,6 +81,8 @@ struct rv {
 
     /* Fixed at the first submit. */
     const rv__executor *executor;
+    const rv__executor *services; /* others' (remote/service.h); NULL until a task needs them */
+    void *services_self;
     void *self;
     const rv__model *preload; /* the first worker loads it before its first task */
     pthread_t workers[RV__WORKERS_MAX];
@@ -168,6 +170,8 @@ struct rv_job {
     rv__delivery delivery;
     char *results_url;
     rv__store *store; /* borrowed from the context; for items only */
+    bool has_inputs; /* they were fetched; the thread that puts the job somewhere */
+    bool is_elsewhere; /* the route is a service; guarded by the lock, or by nobody else running it */
     struct rv__inputs *inputs; /* pictures the task names by URL; NULL: none */
 
     /* Guarded by r->lock. */

@@ -169,8 +169,11 @@ rv_status rv__deliver(const rv_task *task, size_t index, rv_image *image,
     char uuid[RV__UUID_SIZE];
     if (!rv__uuid_make(uuid))
         return rv__fail(err, RV_IO, "the system gives no random numbers");
-    rv__image_set_facts(image, uuid, rv__task_seed(task, index), rv__task_cost(task),
-                        rv_image_facts(image).nsfw);
+    /* Executors elsewhere know seed and cost better: theirs stand in pictures that have a name already. */
+    rv_image_info found = rv_image_facts(image);
+    uint64_t seed = *found.uuid ? found.seed : rv__task_seed(task, index);
+    double cost = *found.uuid && found.cost >= 0 ? found.cost : rv__task_cost(task);
+    rv__image_set_facts(image, uuid, seed, cost, found.nsfw);
     if (!delivery->items)
         return RV_OK; /* the port adds the recipe */
     char *recipe = rv__recipe_of(task, index);

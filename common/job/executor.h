@@ -23,6 +23,8 @@ enum { RV__WARNINGS = 8 };
 typedef struct rv__port rv__port;
 struct rv__port {
     const rv__delivery *delivery; /* borrowed, as long as the port */
+    const rv__value *route;       /* the entry of the card's "executors" that is used; NULL: none */
+    bool is_final; /* set by the executor before the end: the task must not be tried elsewhere */
 
     /* The task really begins (asynchronous executors; the worker threads say it themselves). */
     void (*started)(rv__port *port);
@@ -94,6 +96,8 @@ typedef struct rv__executor_options {
     int stub_ms;     /* stub: milliseconds per step                      */
     int preview_steps; /* every so many steps bring a preview; 0: none   */
     const char *url; /* daemon: unix:PATH or http://HOST:PORT[/PATH]     */
+    const char *ca_file; /* services: certificates to trust; NULL: the system's */
+    int connect_ms, silence_s, pause_ms; /* services; 0: as usual              */
     void (*log)(void *log_user, rv_log_level level,
                 const char *message); /* any thread; may be NULL */
     void *log_user;

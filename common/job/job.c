@@ -10,6 +10,7 @@
 #include "durable.h"
 #include "inputs.h"
 #include "outbox.h"
+#include "route.h"
 
 enum { WARNING_MAX = 8192 };
 
@@ -267,15 +268,28 @@ static bool port_cancelled(const rv__port *port)
     return atomic_load_explicit(&((const rv_job *)port)->cancel, memory_order_relaxed);
 }
 
-static void port_end(rv__port *port, rv_status status, const rv_error *err)
+static void go(rv_job *j);
+
+/* One executor is through with the job: the end, or the next one's turn.  Lock not held. */
+static void attempt_ended(rv_job *j, rv_status status, const rv_error *err)
 {
-    rv_job *j = (rv_job *)port;
     rv *r = j->r;
     pthread_mutex_lock(&r->lock);
-    if (!r->executor->run)
-        r->running--;
-    rv__job_finish(j, status, err);
+    r->running--;
+    bool goes_on = rv__route_next(j, status);
+    if (!goes_on)
+        rv__job_finish(j, status, err);
     pthread_mutex_unlock(&r->lock);
+    if (!goes_on)
+        return;
+    rv__context_log(r, RV_LOG_WARN, "task %s goes to %s: %s", rv__task_uuid(j->task),
+                    rv__route_name(j), err->message);
+    go(j);
+}
+
+static void port_end(rv__port *port, rv_status status, const rv_error *err)
+{
+    attempt_ended((rv_job *)port, status, err);
 }
 
 static void write_text(rv__buf *b, const char *key, const char *value)
@@ -377,10 +391,7 @@ void rv__job_run(rv_job *j)
     rv_status s = port_cancelled(&j->port) ? RV_CANCELLED : rv__inputs_open(j, &err);
     if (s == RV_OK)
         s = r->executor->run(r->self, j->task, &j->port, &err);
-    pthread_mutex_lock(&r->lock);
-    r->running--;
-    rv__job_finish(j, s, &err);
-    pthread_mutex_unlock(&r->lock);
+    attempt_ended(j, s, &err);
 }
 
 /* ---- the owner's side ---- */
@@ -425,10 +436,18 @@ static rv_job *job_new(rv *r, rv_task *t, const rv_sink *sink, const rv__deliver
         j->delivery.results_url = j->results_url;
         j->store = r->store;
     }
-    j->port = (rv__port){&j->delivery, port_started, port_step, port_image, port_item,
-                         port_cancelled, port_end, port_warn, port_input};
+    j->port = (rv__port){.delivery = &j->delivery,
+                         .started = port_started,
+                         .step = port_step,
+                         .image = port_image,
+                         .item = port_item,
+                         .cancelled = port_cancelled,
+                         .end = port_end,
+                         .warn = port_warn,
+                         .input = port_input};
     bool has_url = !delivery || !delivery->results_url || j->results_url;
-    bool has_inputs = !r->executor->run || rv__inputs_new(j, &j->inputs) == RV_OK;
+    bool may_need = r->executor->run || r->services;
+    bool has_inputs = !may_need || rv__inputs_new(j, &j->inputs) == RV_OK;
     if (j->images && j->items && j->order && j->shown_images && has_url && has_inputs)
         return j;
     job_free(j);
@@ -446,36 +465,55 @@ void rv__job_ready(rv_job *j, rv_status status, const rv_error *err)
 {
     rv *r = j->r;
     pthread_mutex_lock(&r->lock);
-    if (status == RV_OK && !atomic_load(&j->cancel))
-        enqueue(r, j);
-    else
+    bool goes_on = status == RV_OK && !atomic_load(&j->cancel);
+    j->has_inputs = goes_on;
+    if (!goes_on)
         rv__job_finish(j, status == RV_OK ? RV_CANCELLED : status, err);
     pthread_mutex_unlock(&r->lock);
+    if (goes_on)
+        go(j);
 }
 
 /* Puts the job where it will run.  From here on it ends by an event, even when it could not be
- * started. */
-static void launch(rv *r, rv_job *j)
+ * started.  Any thread; lock not held. */
+static void go(rv_job *j)
 {
-    bool runs_here = r->executor->run;
-    pthread_mutex_lock(&r->lock);
-    j->position = r->waiting + r->running;
-    j->news.queued = true;
-    if (runs_here && !j->inputs)
-        enqueue(r, j);
-    else if (!runs_here)
-        r->running++;
-    rv__event_post(j);
-    pthread_mutex_unlock(&r->lock);
-    if (runs_here && j->inputs)
+    rv *r = j->r;
+    void *self;
+    const rv__executor *x = rv__route_executor(j, &self);
+    if (j->inputs && !j->has_inputs && rv__route_wants_inputs(j)) {
         rv__inputs_start(j);
-    if (runs_here)
+        return;
+    }
+    pthread_mutex_lock(&r->lock);
+    if (x->run)
+        enqueue(r, j);
+    else
+        r->running++;
+    pthread_mutex_unlock(&r->lock);
+    if (x->run)
         return;
     rv_error err;
     rv__error_clear(&err);
-    rv_status s = r->executor->start(r->self, j->task, &j->port, &err);
+    rv_status s = x->start(self, j->task, &j->port, &err);
     if (s != RV_OK)
-        port_end(&j->port, s, &err);
+        attempt_ended(j, s, &err);
+}
+
+static void launch(rv *r, rv_job *j)
+{
+    rv_error err;
+    rv__error_clear(&err);
+    pthread_mutex_lock(&r->lock);
+    j->position = r->waiting + r->running;
+    j->news.queued = true;
+    rv__event_post(j);
+    rv_status s = rv__route_first(j, &err);
+    if (s != RV_OK)
+        rv__job_finish(j, s, &err);
+    pthread_mutex_unlock(&r->lock);
+    if (s == RV_OK)
+        go(j);
 }
 
 static rv_status check_submit(rv *r, const rv_task *t, const rv__delivery *delivery, bool is_stored,
@@ -495,7 +533,8 @@ static rv_status check_submit(rv *r, const rv_task *t, const rv__delivery *deliv
         return s;
     r->pid = getpid();
     r->owner = pthread_self();
-    return rv__workers_start(r, err);
+    s = rv__workers_start(r, err);
+    return s == RV_OK ? rv__route_open(r, t, err) : s;
 }
 
 rv_status rv__job_submit(rv *r, rv_task *t, const rv_sink *sink, const rv__delivery *delivery,
@@ -533,6 +572,10 @@ void rv_job_cancel(rv_job *j)
         rv__job_finish(j, RV_CANCELLED, NULL);
     } else if (j->is_held) {
         rv__job_finish(j, RV_OK, NULL); /* the uploads go on without it */
+    } else if (r->services && j->is_elsewhere && j->inner <= RV_RUNNING) {
+        r->services->cancel(r->services_self, &j->port);
+        if (r->io && !r->stop)
+            rv__io_wake(r->io); /* its pictures may be on their way */
     } else if (r->executor && r->executor->cancel && j->inner <= RV_RUNNING) {
         r->executor->cancel(r->self, &j->port);
     } else if (j->inner == RV_QUEUED && r->io && !r->stop) {

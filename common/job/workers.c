@@ -54,9 +54,11 @@ static rv_job *next_job(rv *r)
         rv__list_remove(&r->queue, j);
         r->waiting--;
         r->running++;
+        bool is_news = j->inner == RV_QUEUED; /* it may have been tried elsewhere before */
+        j->news.started |= is_news;
         j->inner = RV_RUNNING;
-        j->news.started = true;
-        rv__event_post(j);
+        if (is_news)
+            rv__event_post(j); /* only with news: a job without any has ended */
     }
     pthread_mutex_unlock(&r->lock);
     return j;
@@ -132,10 +134,12 @@ void rv__workers_stop(rv *r)
     for (int i = 0; i < r->worker_count; i++)
         pthread_join(r->workers[i], NULL);
     r->worker_count = 0;
+    if (r->services)
+        r->services->close(r->services_self);
     if (r->executor)
         r->executor->close(r->self);
     pthread_mutex_lock(&r->lock);
-    r->executor = NULL;
-    r->self = NULL;
+    r->executor = r->services = NULL;
+    r->self = r->services_self = NULL;
     pthread_mutex_unlock(&r->lock);
 }

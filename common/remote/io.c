@@ -1,6 +1,7 @@
 /* The I/O thread: a curl multi handle that only this thread touches, fed through a list under a
- * lock.  Callbacks run without the lock.  It never looks at proxies, cookies, .netrc or redirects:
- * the address is the one that was set, and where it came with a request the guard judges it. */
+ * lock.  Callbacks run without the lock.  It never looks at cookies, .netrc or redirects, and at
+ * proxies only for services that a card names: the address is the one that was set, and where it
+ * came with a request the guard judges it. */
 #include "io.h"
 
 #include <curl/curl.h>
@@ -8,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/memory.h"
 #include "job/threads.h"
@@ -20,11 +22,12 @@ typedef struct transfer {
     void *user;
     CURL *easy; /* set by the thread when it starts */
     struct curl_slist *headers;
-    char *url, *unix_path, *body;
+    char *url, *unix_path, *body, *ca_file;
     size_t body_len;
     int connect_ms, silence_s, total_ms;
     int64_t max_bytes, received;
-    bool is_put, is_delete;
+    bool is_put, is_delete, is_outside, is_once;
+    int64_t begins_ms; /* on the monotonic clock; 0: at once */
     bool refused; /* events->data said false */
     const rv__guard *guard;
     rv__guard_pass pass; /* of a guarded transfer, from its start to its end */
@@ -38,7 +41,7 @@ struct rv__io {
     transfer *fresh; /* guarded by lock: not seen by the thread yet */
     bool stop;       /* guarded by lock */
     /* The thread's own. */
-    transfer *active;
+    transfer *active; /* one without a handle waits for its time */
     CURL *idle[IDLE_HANDLES];
     int idle_count;
 };
@@ -54,8 +57,16 @@ static void transfer_free(transfer *t)
     rv__guard_pass_free(&t->pass);
     rv__free(t->url);
     rv__free(t->unix_path);
+    rv__free(t->ca_file);
     rv__free(t->body);
     rv__free(t);
+}
+
+static int64_t now_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
 /* ---- one transfer ---- */
@@ -83,7 +94,8 @@ static bool configure(transfer *t)
     ok = ok && curl_easy_setopt(e, CURLOPT_PROTOCOLS_STR, "http,https") == CURLE_OK;
     ok = ok &&
          (!t->unix_path || curl_easy_setopt(e, CURLOPT_UNIX_SOCKET_PATH, t->unix_path) == CURLE_OK);
-    ok = ok && curl_easy_setopt(e, CURLOPT_PROXY, "") == CURLE_OK;
+    ok = ok && (t->is_outside || curl_easy_setopt(e, CURLOPT_PROXY, "") == CURLE_OK);
+    ok = ok && (!t->ca_file || curl_easy_setopt(e, CURLOPT_CAINFO, t->ca_file) == CURLE_OK);
     ok = ok && curl_easy_setopt(e, CURLOPT_PRIVATE, t) == CURLE_OK;
     ok = ok && curl_easy_setopt(e, CURLOPT_HTTPHEADER, t->headers) == CURLE_OK;
     if (t->body) {
@@ -95,7 +107,9 @@ static bool configure(transfer *t)
     ok = ok &&
          (!t->is_delete || curl_easy_setopt(e, CURLOPT_CUSTOMREQUEST, "DELETE") == CURLE_OK);
     curl_easy_setopt(e, CURLOPT_FOLLOWLOCATION, 0L);
-    curl_easy_setopt(e, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
+    curl_easy_setopt(e, CURLOPT_HTTP_VERSION,
+                     (long)(t->is_outside ? CURL_HTTP_VERSION_2TLS : CURL_HTTP_VERSION_1_1));
+    curl_easy_setopt(e, CURLOPT_FRESH_CONNECT, t->is_once ? 1L : 0L);
     curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(e, CURLOPT_TCP_KEEPALIVE,
                      1L); /* finds a machine that vanished during a long silence */
@@ -111,6 +125,14 @@ static bool configure(transfer *t)
     curl_easy_setopt(e, CURLOPT_LOW_SPEED_LIMIT, t->silence_s ? 1L : 0L);
     curl_easy_setopt(e, CURLOPT_LOW_SPEED_TIME, (long)t->silence_s);
     return ok && (!t->guard || rv__guard_arm(&t->pass, e));
+}
+
+/* Whether the other side may have seen any of the request. */
+static bool was_sent(const transfer *t)
+{
+    long request = 0;
+    curl_easy_getinfo(t->easy, CURLINFO_REQUEST_SIZE, &request);
+    return request > 0;
 }
 
 static rv_status explain(const transfer *t, CURLcode code, rv_error *err)
@@ -130,11 +152,12 @@ static rv_status explain(const transfer *t, CURLcode code, rv_error *err)
             return rv__fail(err, RV_CANCELLED, "cancelled");
         return rv__fail(err, RV_PROVIDER, "the answer cannot be used");
     case CURLE_OPERATION_TIMEDOUT:
-        return rv__fail(err, RV_TIMEOUT, "%s", why);
+        return rv__fail_code(err, RV_TIMEOUT, was_sent(t) ? NULL : RV__NEVER_SENT, NULL, "%s", why);
     case CURLE_OUT_OF_MEMORY:
         return rv__fail(err, RV_MEMORY, "out of memory");
     default:
-        return rv__fail(err, RV_CONNECTION, "%s", why);
+        return rv__fail_code(err, RV_CONNECTION, was_sent(t) ? NULL : RV__NEVER_SENT, NULL, "%s",
+                             why);
     }
 }
 
@@ -183,14 +206,11 @@ static void finish(rv__io *io, transfer *t, rv_status status, rv_error *err)
     transfer_free(t);
 }
 
+/* An active transfer goes out now. */
 static void begin(rv__io *io, transfer *t)
 {
-    t->prev = NULL;
-    t->next = io->active;
-    if (io->active)
-        io->active->prev = t;
-    io->active = t;
     rv_error err;
+    t->begins_ms = 0;
     rv__error_clear(&err);
     rv_status s = t->guard ? rv__guard_url(t->guard, t->url, &t->pass, &err) : RV_OK;
     if (s == RV_VALIDATION) {
@@ -225,9 +245,29 @@ static bool take_fresh(rv__io *io)
     while (oldest) {
         transfer *t = oldest;
         oldest = t->next;
-        begin(io, t);
+        t->prev = NULL;
+        t->next = io->active;
+        if (io->active)
+            io->active->prev = t;
+        io->active = t;
+        if (!t->begins_ms)
+            begin(io, t);
     }
     return stop;
+}
+
+/* Begins what has waited for its time; how many milliseconds from now the next one does. */
+static int begin_due(rv__io *io)
+{
+    int64_t now = now_ms(), wait = POLL_MS;
+    for (transfer *t = io->active, *next; t; t = next) {
+        next = t->next;
+        if (t->begins_ms && t->begins_ms <= now)
+            begin(io, t);
+        else if (t->begins_ms && t->begins_ms - now < wait)
+            wait = t->begins_ms - now;
+    }
+    return (int)wait;
 }
 
 static void end_cancelled(rv__io *io, bool all)
@@ -266,9 +306,10 @@ static void *io_run(void *arg)
     while (!take_fresh(io)) {
         int running = 0;
         end_cancelled(io, false);
+        int wait = begin_due(io);
         curl_multi_perform(io->multi, &running);
         end_finished(io);
-        curl_multi_poll(io->multi, NULL, 0, POLL_MS, NULL);
+        curl_multi_poll(io->multi, NULL, 0, wait, NULL);
     }
     end_cancelled(io, true);
     for (int i = 0; i < io->idle_count; i++)
@@ -330,11 +371,16 @@ rv_status rv__io_start(rv__io *io, const rv__io_request *q, const rv__io_events 
     t->total_ms = q->total_ms;
     t->is_put = q->is_put;
     t->is_delete = q->is_delete;
+    t->is_outside = q->is_outside;
+    t->is_once = q->is_once;
+    t->begins_ms = q->delay_ms > 0 ? now_ms() + q->delay_ms : 0;
     t->max_bytes = q->max_bytes;
     t->guard = q->guard;
     t->url = rv__strdup(q->url);
     t->unix_path = q->unix_path ? rv__strdup(q->unix_path) : NULL;
-    if (!t->url || (q->unix_path && !t->unix_path) || !copy_headers(t, q->headers)) {
+    t->ca_file = q->ca_file ? rv__strdup(q->ca_file) : NULL;
+    if (!t->url || (q->unix_path && !t->unix_path) || (q->ca_file && !t->ca_file) ||
+        !copy_headers(t, q->headers)) {
         transfer_free(t);
         return rv__fail(err, RV_MEMORY, "out of memory");
     }

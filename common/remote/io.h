@@ -13,6 +13,10 @@ typedef struct rv__io rv__io;
 #define RV__ADDRESS_REFUSED "addressRefused"
 #define RV__ANSWER_TOO_LARGE "answerTooLarge"
 
+/* The code of transfers that failed before one byte of the request left: a repeat cannot do the same
+ * thing twice. */
+#define RV__NEVER_SENT "neverSent"
+
 /* What the owner of a transfer is told, always on the I/O thread. */
 typedef struct rv__io_events {
     /* Bytes of the answer's body as they arrive; http_status is the answer's.  False ends the
@@ -38,6 +42,12 @@ typedef struct rv__io_request {
     size_t body_len;
     bool is_put;                /* PUT instead of POST                                         */
     bool is_delete;             /* DELETE, without a body                                      */
+    bool is_outside;            /* a service in the network: proxies of the environment count, HTTP/2
+                                   where it is offered                                         */
+    bool is_once;               /* must not be sent twice: on a connection of its own, because curl
+                                   repeats by itself what an old one may have swallowed         */
+    const char *ca_file;        /* certificates to trust instead of the system's; may be NULL  */
+    int delay_ms;               /* begins so much later                                        */
     const rv__guard *guard;     /* set when the URL came with a request: unix_path is not
                                    looked at; borrowed, must live as long as the transfer.  A
                                    refused URL or address ends as RV_CONNECTION with the code

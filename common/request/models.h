@@ -11,7 +11,10 @@
  *                                               default min max step minSize maxSize words required, by dotted path
  *       "extensions": ["seedImage", "strength"],  rows of other families that this model takes too
  *       "price": {"base": 0.0003, "perStep": 0.0002, "perMegapixel": 0},   US dollars per picture
- *       "executors": [{"name": "engine"}, {"name": "fal", "model": "…"}],  in order of preference
+ *       "executors": [{"name": "engine"}, {"name": "fal", "model": "…"}],  in order of preference (job/route.h):
+ *                               name: engine, runware, openai, lumenfall, reverie, fal or replicate; of services also
+ *                               model (what it is called there), url, key_env or key_file, delivery ("async"), adapt,
+ *                               price (as above); of all max_queue, max_cost, only, except
  *       "engine": {"weights": "hidream-i1-fast.gguf"}   or an object of paths, one per part:
  *                               {"transformer": "…", "vae": "…", … "config": "…"} (engine/weights.h)
  *                               "loras": {"local:style@1": "style.safetensors"}  files by the names requests use

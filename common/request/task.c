@@ -512,7 +512,11 @@ uint64_t rv__task_seed(const rv_task *t, size_t i)
 
 double rv__task_cost(const rv_task *t)
 {
-    const rv__value *price = t->model ? rv__json_get(t->model->card, "price") : NULL;
+    return rv__task_price(t, t->model ? rv__json_get(t->model->card, "price") : NULL);
+}
+
+double rv__task_price(const rv_task *t, const rv__value *price)
+{
     double base = rv__json_get_number(price, "base", 0);
     double per_step = rv__json_get_number(price, "perStep", 0);
     double per_megapixel = rv__json_get_number(price, "perMegapixel", 0);

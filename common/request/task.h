@@ -61,6 +61,9 @@ uint64_t rv__task_seed(const rv_task *t, size_t i);
 /* Price of one picture in US dollars by the card's tariff, rounded to 4 decimals; negative when the card has none. */
 double rv__task_cost(const rv_task *t);
 
+/* The same by another tariff: {"base", "perStep", "perMegapixel"}; negative for NULL. */
+double rv__task_price(const rv_task *t, const rv__value *price);
+
 /* What rv_schema_json and rv_models_json return (out; rv__free). */
 char *rv__schema_json(const rv__models *m, const char *model);
 char *rv__models_json(const rv__models *m);

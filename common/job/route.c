@@ -1,0 +1,133 @@
+/* See route.h. */
+#include "job/route.h"
+
+#include <string.h>
+
+#include "remote/service.h"
+
+static const rv__value *entries(const rv_task *t)
+{
+    const rv__model *m = rv__task_model(t);
+    return m ? rv__json_get(m->card, "executors") : NULL;
+}
+
+static bool is_own(const rv__value *entry)
+{
+    return strcmp(rv__json_get_string(entry, "name", ""), "engine") == 0;
+}
+
+static bool has_any(const rv_task *t, const rv__value *names)
+{
+    for (const rv__value *n = rv__json_first(names); n; n = rv__json_next(n)) {
+        if (rv__json_get(rv__task_value(t), rv__json_string(n) ? rv__json_string(n) : ""))
+            return true;
+    }
+    return false;
+}
+
+/* The entry's own conditions. */
+static bool applies(const rv *r, const rv_task *t, const rv__value *entry)
+{
+    int64_t max_queue = rv__json_get_int(entry, "max_queue", -1);
+    double max_cost = rv__json_get_number(entry, "max_cost", -1);
+    const rv__value *price = rv__json_get(entry, "price"), *only = rv__json_get(entry, "only");
+    double cost = price ? rv__task_price(t, price) : rv__task_cost(t);
+    if (max_queue >= 0 && r->waiting + r->running >= (size_t)max_queue)
+        return false;
+    if (max_cost >= 0 && cost * (double)rv__task_results(t) > max_cost)
+        return false;
+    return (!only || has_any(t, only)) && !has_any(t, rv__json_get(entry, "except"));
+}
+
+/* Can our own executor do it at all?  The engine needs weights. */
+static bool own_can(const rv *r, const rv_task *t)
+{
+    bool is_engine = r->executor->run && r->setup.executor != RV__STUB;
+    return !is_engine || rv__json_get(rv__task_model(t)->engine, "weights");
+}
+
+/* The next entry after `last` (NULL: the first) that can be used; *err keeps why the last service
+ * could not. */
+static const rv__value *choose(const rv *r, const rv_task *t, const rv__value *last, rv_error *err)
+{
+    const rv__value *e = last ? rv__json_next(last) : rv__json_first(entries(t));
+    for (; e; e = rv__json_next(e)) {
+        const rv__service *s = rv__service_find(rv__json_get_string(e, "name", ""));
+        if (!applies(r, t, e))
+            continue;
+        if (is_own(e) && own_can(r, t))
+            return e;
+        if (s && r->services && rv__service_ready(e) && rv__service_check(s, t, e, err) == RV_OK)
+            return e;
+    }
+    return NULL;
+}
+
+rv_status rv__route_open(rv *r, const rv_task *t, rv_error *err)
+{
+    bool is_needed = false;
+    for (const rv__value *e = rv__json_first(entries(t)); e && !r->services && !is_needed;
+         e = rv__json_next(e))
+        is_needed = !is_own(e) && rv__service_ready(e);
+    if (!is_needed)
+        return RV_OK;
+    rv_status s = rv__context_guard(r, err);
+    rv__executor_options o = {.ca_file = r->setup.ca_file,
+                              .connect_ms = (int)r->setup.service_connect_ms,
+                              .silence_s = (int)r->setup.service_silence,
+                              .pause_ms = (int)r->setup.service_pause_ms,
+                              .log = rv__context_log_hook,
+                              .log_user = r};
+    return s == RV_OK ? rv__services_open(&o, r->guard, &r->services, &r->services_self, err) : s;
+}
+
+rv_status rv__route_first(rv_job *j, rv_error *err)
+{
+    rv_error why;
+    rv__error_clear(&why);
+    j->port.route = choose(j->r, j->task, NULL, &why);
+    j->is_elsewhere = j->port.route && !is_own(j->port.route);
+    if (j->port.route || why.status == RV_OK)
+        return RV_OK;
+    *err = why;
+    return why.status;
+}
+
+/* What another executor may do better.  A service that does not take our key or wants money did
+ * nothing. */
+static bool may_pass(const rv_job *j, rv_status s)
+{
+    return rv_status_retryable(s) || (j->is_elsewhere && (s == RV_AUTH || s == RV_QUOTA));
+}
+
+bool rv__route_next(rv_job *j, rv_status status)
+{
+    rv_error why;
+    if (status == RV_OK || !j->port.route || j->port.is_final || j->broken || j->news.images ||
+        j->r->stop || atomic_load(&j->cancel) || !may_pass(j, status))
+        return false;
+    const rv__value *next = choose(j->r, j->task, j->port.route, &why);
+    if (!next)
+        return false;
+    j->port.route = next;
+    j->is_elsewhere = !is_own(next);
+    return true;
+}
+
+const rv__executor *rv__route_executor(const rv_job *j, void **self)
+{
+    *self = j->is_elsewhere ? j->r->services_self : j->r->self;
+    return j->is_elsewhere ? j->r->services : j->r->executor;
+}
+
+bool rv__route_wants_inputs(const rv_job *j)
+{
+    if (!j->is_elsewhere)
+        return j->r->executor->run;
+    return rv__service_find(rv__json_get_string(j->port.route, "name", ""))->wants_files;
+}
+
+const char *rv__route_name(const rv_job *j)
+{
+    return j->is_elsewhere ? rv__json_get_string(j->port.route, "name", "") : j->r->executor->name;
+}

@@ -1,0 +1,244 @@
+/* The services there are, whether a card's entry can be used, keys, and the executor that runs
+ * errands. */
+#include "remote/service.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "remote/errand.h"
+#include "request/table.h"
+
+enum { KEY_MAX = 4096, PAGE_MAX = 1 << 18 };
+
+static const rv__service *const services[] = {&rv__runware, &rv__openai, &rv__lumenfall,
+                                              &rv__reverie, &rv__fal,    &rv__replicate};
+
+const rv__service *rv__service_at(size_t i)
+{
+    return i < sizeof services / sizeof *services ? services[i] : NULL;
+}
+
+const rv__service *rv__service_find(const char *name)
+{
+    for (size_t i = 0; rv__service_at(i); i++) {
+        if (strcmp(services[i]->name, name) == 0)
+            return services[i];
+    }
+    return NULL;
+}
+
+/* ---- keys ---- */
+
+static rv_status read_key_file(const char *path, char **key, rv_error *err)
+{
+    char text[KEY_MAX];
+    struct stat st;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return rv__fail_code(err, RV_AUTH, NULL, "key_file", "the key file cannot be read: %s",
+                             strerror(errno));
+    bool is_open_to_all = fstat(fd, &st) != 0 || (st.st_mode & 077);
+    ssize_t n = is_open_to_all ? -1 : read(fd, text, sizeof text - 1);
+    close(fd);
+    if (is_open_to_all)
+        return rv__fail_code(err, RV_AUTH, NULL, "key_file",
+                             "the key file must not be accessible to others (chmod 600)");
+    while (n > 0 && strchr(" \t\r\n", text[n - 1]))
+        n--;
+    if (n <= 0)
+        return rv__fail_code(err, RV_AUTH, NULL, "key_file", "the key file holds no key");
+    text[n] = 0;
+    *key = rv__strdup(text);
+    explicit_bzero(text, sizeof text);
+    return *key ? RV_OK : rv__fail(err, RV_MEMORY, "out of memory");
+}
+
+/* A key becomes a header: one line of visible characters. */
+static bool is_clean(const char *key)
+{
+    for (; *key; key++) {
+        if (*key <= ' ' || *key > '~')
+            return false;
+    }
+    return true;
+}
+
+rv_status rv__service_key(const rv__service *s, const rv__value *route, char **key, rv_error *err)
+{
+    const char *file = rv__json_get_string(route, "key_file", NULL);
+    const char *named = rv__json_get_string(route, "key_env", NULL);
+    const char *variable = named ? named : s->key_env;
+    *key = NULL;
+    if (file) {
+        rv_status status = read_key_file(file, key, err);
+        if (status != RV_OK)
+            return status;
+    } else {
+        const char *value = getenv(variable);
+        bool is_needed = named || !rv__json_get(route, "url");
+        if (!value || !*value)
+            return is_needed
+                       ? rv__fail(err, RV_AUTH, "%s: the environment has no %s", s->label, variable)
+                       : RV_OK;
+        /* The usual key never goes to an address that only the card knows. */
+        if (!named && rv__json_get(route, "url"))
+            return RV_OK;
+        *key = rv__strdup(value);
+        if (!*key)
+            return rv__fail(err, RV_MEMORY, "out of memory");
+    }
+    if (is_clean(*key))
+        return RV_OK;
+    explicit_bzero(*key, strlen(*key));
+    rv__free(*key);
+    *key = NULL;
+    return rv__fail(err, RV_AUTH, "%s: the key has characters that no key has", s->label);
+}
+
+bool rv__service_ready(const rv__value *route)
+{
+    const rv__service *s = rv__service_find(rv__json_get_string(route, "name", ""));
+    char *key = NULL;
+    rv_error err;
+    bool ready = s && rv__service_key(s, route, &key, &err) == RV_OK;
+    if (key)
+        explicit_bzero(key, strlen(key));
+    rv__free(key);
+    return ready;
+}
+
+/* ---- what a service can say ---- */
+
+static const rv__mapping *mapped(const rv__service *s, const char *parameter)
+{
+    for (const rv__mapping *m = s->map; m && m->parameter; m++) {
+        if (strcmp(m->parameter, parameter) == 0)
+            return m;
+    }
+    return NULL;
+}
+
+static bool is_default(const rv_task *t, const rv__value *v)
+{
+    const rv__field *f = rv__field_find(rv__task_model(t)->fields, rv__json_key(v));
+    rv__buf b;
+    rv__buf_init(&b, 1 << 16);
+    rv__json_write_value(&b, v);
+    char *text = rv__buf_take(&b, NULL);
+    bool same = text && f && f->preset && strcmp(text, f->preset) == 0;
+    rv__free(text);
+    return same;
+}
+
+rv_status rv__service_check(const rv__service *s, const rv_task *t, const rv__value *route,
+                            rv_error *err)
+{
+    for (const rv__value *v = rv__json_first(rv__task_value(t)); s->map && v;
+         v = rv__json_next(v)) {
+        const char *key = rv__json_key(v);
+        if (!mapped(s, key) && !is_default(t, v))
+            return rv__fail_code(
+                err, RV_UNSUPPORTED, "unsupportedParameter", key,
+                "%s has no parameter for %s; leave it out, or use another executor", s->label, key);
+    }
+    return s->check ? s->check(t, route, err) : RV_OK;
+}
+
+static void write_cell(rv__buf *b, const rv__service *s, const char *parameter)
+{
+    const rv__mapping *m = mapped(s, parameter);
+    if (!s->map)
+        rv__buf_addf(b, " `%s` |", parameter);
+    else if (!m)
+        rv__buf_adds(b, " refused |");
+    else if (!m->sent_as)
+        rv__buf_addf(b, " %s |", m->how);
+    else
+        rv__buf_addf(b, " `%s`%s%s |", m->sent_as, m->how ? ", " : "", m->how ? m->how : "");
+}
+
+char *rv__services_page(void)
+{
+    rv__buf b;
+    rv__buf_init(&b, PAGE_MAX);
+    rv__buf_adds(&b, "# What services take\n\nGenerated from the code (`reverie schema "
+                     "--services`). A parameter that "
+                     "a service refuses is refused by name\nbefore anything is sent, unless it has "
+                     "its default.\n\n"
+                     "| parameter |");
+    for (size_t i = 0; i < sizeof services / sizeof *services; i++)
+        rv__buf_addf(&b, " %s |", services[i]->name);
+    rv__buf_adds(&b, "\n|---|");
+    for (size_t i = 0; i < sizeof services / sizeof *services; i++)
+        rv__buf_adds(&b, "---|");
+    rv__buf_adds(&b, "\n");
+    for (const rv__field *f = rv__table; f->name; f++) {
+        bool is_twin = f > rv__table && strcmp(f[-1].name, f->name) == 0;
+        if (is_twin || f->legacy)
+            continue;
+        rv__buf_addf(&b, "| `%s` |", f->name);
+        for (size_t i = 0; i < sizeof services / sizeof *services; i++)
+            write_cell(&b, services[i], f->name);
+        rv__buf_adds(&b, "\n");
+    }
+    return rv__buf_take(&b, NULL);
+}
+
+/* ---- the executor ---- */
+
+typedef struct client {
+    rv__errand_options with;
+    char *ca_file;
+} client;
+
+static rv_status start(void *self, const rv_task *t, rv__port *port, rv_error *err)
+{
+    return rv__errand_start(&((client *)self)->with, t, port, err);
+}
+
+static void cancel(void *self, rv__port *port)
+{
+    rv__io_wake(((client *)self)->with.io);
+}
+
+static void close_client(void *self)
+{
+    client *c = self;
+    rv__io_close(c->with.io);
+    rv__breakers_free(c->with.breakers);
+    rv__free(c->ca_file);
+    rv__free(c);
+}
+
+rv_status rv__services_open(const rv__executor_options *o, const rv__guard *guard,
+                            const rv__executor **executor, void **self, rv_error *err)
+{
+    static const rv__executor table = {
+        .name = "services", .start = start, .cancel = cancel, .close = close_client};
+    client *c = rv__calloc(1, sizeof *c);
+    if (!c)
+        return rv__fail(err, RV_MEMORY, "out of memory");
+    c->ca_file = o->ca_file ? rv__strdup(o->ca_file) : NULL;
+    c->with = (rv__errand_options){.guard = guard,
+                                   .ca_file = c->ca_file,
+                                   .breakers = rv__breakers_new(),
+                                   .silence_s = o->silence_s,
+                                   .connect_ms = o->connect_ms,
+                                   .pause_ms = o->pause_ms};
+    rv_status s = !c->with.breakers || (o->ca_file && !c->ca_file)
+                      ? rv__fail(err, RV_MEMORY, "out of memory")
+                      : rv__io_open(&c->with.io, err);
+    if (s != RV_OK) {
+        rv__breakers_free(c->with.breakers);
+        rv__free(c->ca_file);
+        rv__free(c);
+        return s;
+    }
+    *executor = &table;
+    *self = c;
+    return RV_OK;
+}
