@@ -103,14 +103,32 @@ static void on_event(void *user, rv_call *call, rv_job *job, const rv_event *eve
         t->started_ms = rv__now_ms();
     if (event->kind == RV_EVENT_END && t)
         log_end(e->server, job, t);
-    if (e->streaming)
+    size_t len;
+    char *text = e->streaming && e->is_openai ? rv_openai_event(call, job, event, &len) : NULL;
+    if (text)
+        rv__stream_text(e, text, len);
+    rv_free(text);
+    if (e->streaming && !e->is_openai)
         rv__stream_event(e, job, event);
+}
+
+/* A stream of the OpenAI protocol says at its end only what went wrong. */
+static void end_openai(rv__exchange *e)
+{
+    size_t len;
+    char *text = rv_openai_stream_error(e->call, &len);
+    if (text)
+        rv__stream_add(e, text, len);
+    rv_free(text);
+    rv__stream_finish(e);
 }
 
 static void on_done(void *user, rv_call *call)
 {
     rv__exchange *e = user;
-    if (e->streaming)
+    if (e->streaming && e->is_openai)
+        end_openai(e);
+    else if (e->streaming)
         rv__stream_end(e);
     else
         rv__exchange_resume(e);
@@ -209,6 +227,16 @@ static enum MHD_Result attend(rv__exchange *e, bool wants_stream)
     return MHD_YES;
 }
 
+static rv_call *begin_openai(rv__exchange *e, const rv_call_options *call)
+{
+    const char *dry = MHD_lookup_connection_value(e->connection, MHD_GET_ARGUMENT_KIND, "dryRun");
+    rv_openai_options o = {
+        .kind = e->kind, .content_type = header(e, "Content-Type"), .call = *call};
+    o.call.text = NULL;
+    o.call.dry_run = dry && (strcmp(dry, "1") == 0 || strcmp(dry, "true") == 0);
+    return rv_openai_begin(e->server->r, e->body.data ? e->body.data : "", e->body.len, &o);
+}
+
 static enum MHD_Result begin(rv__exchange *e)
 {
     rv_call_options options;
@@ -220,9 +248,13 @@ static enum MHD_Result begin(rv__exchange *e)
         return refuse(e, 503, "serviceUnavailable", "the engine process is stopping");
     if (!read_options(e, &options, &result))
         return result;
-    e->call = rv_call_begin(e->server->r, e->body.data ? e->body.data : "", e->body.len, &options);
+    if (e->is_openai)
+        e->call = begin_openai(e, &options);
+    else
+        e->call =
+            rv_call_begin(e->server->r, e->body.data ? e->body.data : "", e->body.len, &options);
     rv__buf_free(&e->body);
-    return attend(e, is_on(e, "stream"));
+    return attend(e, e->is_openai ? e->call && rv_openai_streams(e->call) : is_on(e, "stream"));
 }
 
 /* GET and DELETE /tasks/UUID, GET /tasks/UUID/events. */
@@ -292,6 +324,36 @@ static enum MHD_Result open_exchange(rv__server *s, struct MHD_Connection *c, vo
     return *state ? MHD_YES : MHD_NO;
 }
 
+/* Which request of the OpenAI protocol a path is. */
+static bool is_openai(const char *url, rv_openai_kind *kind)
+{
+    static const char *const paths[] = {[RV_OPENAI_GENERATIONS] = "/v1/images/generations",
+                                        [RV_OPENAI_EDITS] = "/v1/images/edits",
+                                        [RV_OPENAI_VARIATIONS] = "/v1/images/variations"};
+    for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
+        if (strcmp(url, paths[i]) != 0)
+            continue;
+        *kind = (rv_openai_kind)i;
+        return true;
+    }
+    return false;
+}
+
+/* POST of a body that makes a call. */
+static enum MHD_Result post(rv__server *s, struct MHD_Connection *c, const char *data, size_t *size,
+                            void **state, const rv_openai_kind *kind)
+{
+    if (*state)
+        return generate(*state, data, size);
+    enum MHD_Result result = open_exchange(s, c, state);
+    rv__exchange *e = *state;
+    if (e && kind) {
+        e->is_openai = true;
+        e->kind = *kind;
+    }
+    return result;
+}
+
 enum MHD_Result rv__exchange_handle(void *server, struct MHD_Connection *c, const char *url,
                                     const char *method, const char *version, const char *data,
                                     size_t *size, void **state)
@@ -299,8 +361,13 @@ enum MHD_Result rv__exchange_handle(void *server, struct MHD_Connection *c, cons
     static char seen; /* *state of requests without an exchange */
     static const char tasks[] = "/tasks/";
     bool is_get = strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0;
-    if (strcmp(url, "/generate") == 0 && strcmp(method, "POST") == 0)
-        return *state ? generate(*state, data, size) : open_exchange(server, c, state);
+    static const char models[] = "/v1/models/";
+    rv_openai_kind kind;
+    bool is_post = strcmp(method, "POST") == 0;
+    if (is_post && is_openai(url, &kind))
+        return post(server, c, data, size, state, &kind);
+    if (is_post && strcmp(url, "/generate") == 0)
+        return post(server, c, data, size, state, NULL);
     bool is_task = strncmp(url, tasks, sizeof tasks - 1) == 0 &&
                    (strcmp(method, "GET") == 0 || strcmp(method, "DELETE") == 0);
     if (is_task && !*state)
@@ -321,14 +388,16 @@ enum MHD_Result rv__exchange_handle(void *server, struct MHD_Connection *c, cons
         return rv__respond_metrics(server, c);
     if (strcmp(url, "/v1/models") == 0 && is_get)
         return rv__respond_models(server, c);
+    if (strncmp(url, models, sizeof models - 1) == 0 && is_get)
+        return rv__respond_model(server, c, url + sizeof models - 1);
     if (strcmp(url, "/outbox") == 0 || strncmp(url, "/outbox/", 8) == 0)
         return rv__outbox_handle(server, c, url + strlen("/outbox"), method, state);
-    if (strcmp(url, "/generate") == 0 || strcmp(url, "/healthz") == 0 ||
+    if (is_openai(url, &kind) || strcmp(url, "/generate") == 0 || strcmp(url, "/healthz") == 0 ||
         strcmp(url, "/v1/models") == 0 || strncmp(url, tasks, sizeof tasks - 1) == 0)
         return rv__respond_error(c, 405, "unsupportedTaskType", "this path needs another method");
     return rv__respond_error(c, 404, "unsupportedTaskType",
-                             "there are POST /generate, /tasks/UUID, /outbox, GET /healthz and GET "
-                             "/v1/models here");
+                             "there are POST /generate, /v1/images/generations, /tasks/UUID, "
+                             "/outbox, GET /healthz and GET /v1/models here");
 }
 
 void rv__exchange_completed(void *server, struct MHD_Connection *c, void **state,

@@ -145,16 +145,26 @@ enum MHD_Result rv__respond_metrics(rv__server *s, struct MHD_Connection *c)
     return result;
 }
 
+/* A text of the library, which belongs to the answer from here on. */
+static enum MHD_Result send_text(struct MHD_Connection *c, char *text)
+{
+    struct MHD_Response *r =
+        MHD_create_response_from_buffer_with_free_callback(strlen(text), text, rv_free);
+    if (!r)
+        rv_free(text);
+    return send_body(c, 200, r, -1);
+}
+
 enum MHD_Result rv__respond_models(rv__server *s, struct MHD_Connection *c)
 {
-    char *models = rv_models_json(s->r);
-    if (!models)
-        return MHD_NO;
-    rv__buf b;
-    rv__buf_init(&b, 16 << 20);
-    rv__buf_adds(&b, "{\"object\":\"list\",\"data\":");
-    rv__buf_adds(&b, models);
-    rv__buf_adds(&b, "}");
-    rv_free(models);
-    return send_built(c, 200, &b, -1);
+    char *text = rv_openai_models(s->r);
+    return text ? send_text(c, text) : MHD_NO;
+}
+
+enum MHD_Result rv__respond_model(rv__server *s, struct MHD_Connection *c, const char *id)
+{
+    const char *schema = MHD_lookup_connection_value(c, MHD_GET_ARGUMENT_KIND, "schema");
+    char *text = rv_openai_model(s->r, id, schema);
+    return text ? send_text(c, text)
+                : rv__respond_error(c, 404, "modelNotFound", "this model is not served here");
 }

@@ -45,6 +45,8 @@ struct rv__exchange {
     size_t timing_count;
     rv__buf body;
     bool is_post, is_answered, too_large, begun;
+    bool is_openai; /* a request in that protocol, of this kind */
+    rv_openai_kind kind;
     bool suspended, gone; /* gone: the client left */
     /* Streams. */
     bool streaming, finished, wants_previews;
@@ -83,6 +85,7 @@ enum MHD_Result rv__respond_error(struct MHD_Connection *c, int status, const ch
 enum MHD_Result rv__respond_health(rv__server *s, struct MHD_Connection *c);
 enum MHD_Result rv__respond_metrics(rv__server *s, struct MHD_Connection *c);
 enum MHD_Result rv__respond_models(rv__server *s, struct MHD_Connection *c);
+enum MHD_Result rv__respond_model(rv__server *s, struct MHD_Connection *c, const char *id);
 
 /* outbox.c: what could not be delivered.  path is what follows /outbox. */
 enum MHD_Result rv__outbox_handle(rv__server *s, struct MHD_Connection *c, const char *path,
@@ -95,6 +98,7 @@ enum MHD_Result rv__stream_begin(rv__exchange *e);
 void rv__stream_event(rv__exchange *e, const rv_job *job, const rv_event *event);
 void rv__stream_text(rv__exchange *e, const char *text, size_t len); /* whole events */
 void rv__stream_end(rv__exchange *e);
+void rv__stream_finish(rv__exchange *e); /* nothing follows */
 void rv__stream_add(rv__exchange *e, const char *text, size_t len);
 void rv__exchange_suspend(rv__exchange *e);
 void rv__exchange_resume(rv__exchange *e);

@@ -80,6 +80,11 @@ void rv__stream_end(rv__exchange *e)
     else
         e->out.failed = true;
     rv_free(text);
+    rv__stream_finish(e);
+}
+
+void rv__stream_finish(rv__exchange *e)
+{
     e->finished = true;
     rv__exchange_resume(e);
 }

@@ -25,6 +25,29 @@ class Answers(DaemonTest):
         self.assertEqual((status, models["object"]), (200, "list"))
         self.assertIn("runware:97@3", [m["id"] for m in models["data"]])
 
+    def test_the_openai_protocol(self):
+        def post(path, **members):
+            body = {"prompt": "a fox", "size": "128x128", "steps": 4, "response_format": "b64_json", **members}
+            status, headers, reply = self.daemon.request("POST", "/v1/images/" + path, json.dumps(body))
+            return status, headers["Content-Type"], reply
+        status, kind, reply = post("generations", seed=3, n=2)
+        self.assertEqual((status, kind), (200, "application/json"))
+        self.assertEqual([d["seed"] for d in json.loads(reply)["data"]], [3, 4])
+        data = json.loads(reply)["data"][0]["b64_json"]
+        status, _, reply = post("edits", image=data)
+        self.assertEqual(status, 200, reply)
+        status, kind, reply = post("generations", stream=True, partial_images=1)
+        names = [line[7:] for line in reply.decode().splitlines() if line.startswith("event: ")]
+        self.assertEqual((status, kind, names[-1]), (200, "text/event-stream", "image_generation.completed"))
+        status, _, reply = post("generations", stream=True, prompt="stub:fail=serverError")
+        self.assertIn(b"event: error\ndata: {\"error\":", reply)
+        status, _, reply = post("generations", size="1x1")
+        self.assertEqual((status, json.loads(reply)["error"]["param"]), (400, "size"))
+        self.assertTrue(json.loads(post("generations?dryRun=1")[2])["estimated"])
+        self.assertEqual(self.daemon.get("/v1/models/hidream-i1-fast?schema=true")[1]["schema"]["required"], ["prompt"])
+        self.assertEqual(self.daemon.get("/v1/models/nothing")[0], 404)
+        self.assertEqual(self.daemon.get("/v1/images/generations")[0], 405)
+
     def test_picture_by_url(self):
         status, reply = self.daemon.generate(task(1, ttl=60), headers={"Reverie-Results-URL": "http://h:1/r/"})
         self.assertEqual(status, 200, reply)
