@@ -193,6 +193,13 @@ class Lab:
     def seed(self, url, path="/generate", **members):
         return self.task(path, seedImage=url, **members)
 
+    def webhook(self, url):
+        """A task that ends well; its webhook has been given up when this returns."""
+        before = self.health(self.daemon)["webhooks"]["dead"]
+        reply = self.task(webhookURL=url)
+        harness.wait_until(lambda: self.health(self.daemon)["webhooks"]["dead"] > before, what="a dead webhook")
+        return reply
+
     def get(self, target):
         return self.statuses(b"GET " + target + b" HTTP/1.1\r\nHost: good.example\r\nConnection: close\r\n\r\n")
 

@@ -77,6 +77,20 @@ for field, code in [("webhookURL", "invalidWebhookURL"), ("uploadEndpoint", "inv
     row("SSRF", f"`{field}` with a line break", lambda lab, f=field: lab.task(**{f: "http://a.example/\r\nX: 1"}),
         f"400 {code}")
 
+for host in ["127.0.0.1", "169.254.169.254", "[::ffff:10.0.0.5]"]:
+    row("SSRF", f"`webhookURL` of `http://{host}/`", lambda lab, h=host: lab.task(webhookURL=f"http://{h}/"),
+        "400 invalidWebhookURL")
+    row("SSRF", f"`uploadEndpoint` of `http://{host}/`", lambda lab, h=host: lab.task(uploadEndpoint=f"http://{h}/"),
+        "400 invalidUploadEndpoint")
+for name in ["inner.test", "loop.test", "six.test", "own.test"]:
+    row("SSRF", f"webhook to a name of a closed address: {name}", lambda lab, n=name: lab.webhook(f"http://{n}/x"),
+        "200", ran=1)
+    row("SSRF", f"upload to a name of a closed address: {name}", lambda lab, n=name: lab.task(
+        uploadEndpoint=f"http://{n}/x"), "200 uploadFailed", ran=1)
+row("SSRF", "upload to an allowed host that sends it to a private address: asked five times, never followed",
+    lambda lab: lab.task("/cdn", uploadEndpoint=lab.redirect("http://10.0.0.5/", 307)), "200 uploadFailed", opened=5,
+    ran=1)
+
 # ---- redirects: cdn.test is allowed, what it says is not ----
 
 for what, to, reply in [("to a private address", "http://10.0.0.5/", "400 downloadFailed"),
