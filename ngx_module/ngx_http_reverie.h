@@ -267,6 +267,7 @@ struct ngx_http_reverie_loc_conf_s {
 
 typedef struct ngx_http_reverie_ctx_s  ngx_http_reverie_ctx_t;
 typedef struct ngx_http_reverie_stream_s  ngx_http_reverie_stream_t;
+typedef struct ngx_http_reverie_parse_s  ngx_http_reverie_parse_t;
 
 /* body is NULL when nobody answered; the result ends the request */
 typedef ngx_int_t (*ngx_http_reverie_probe_pt)(ngx_http_request_t *r,
@@ -294,6 +295,7 @@ struct ngx_http_reverie_ctx_s {
     ngx_str_t                  error_code;   /* of a refusal, for logs */
     ngx_uint_t                 client_kind;  /* counted as; 0: not */
     rv_call                   *call;
+    ngx_http_reverie_parse_t  *parse;        /* on a thread */
     ngx_http_reverie_stream_t *stream;       /* NULL: one answer */
     rv_openai_kind             kind;         /* of an OpenAI request */
     void                      *websocket;
@@ -458,6 +460,15 @@ void ngx_http_reverie_done(void *user, rv_call *call);
 void ngx_http_reverie_cleanup(void *data);
 ngx_uint_t ngx_http_reverie_arg_is_on(ngx_http_request_t *r,
     const char *name);
+
+void ngx_http_reverie_go_on(ngx_http_request_t *r,
+    ngx_http_reverie_ctx_t *ctx, ngx_int_t rc);
+
+/* parse.c */
+
+ngx_int_t ngx_http_reverie_parse(ngx_http_request_t *r,
+    ngx_http_reverie_ctx_t *ctx);
+void ngx_http_reverie_parse_forget(ngx_http_reverie_parse_t *p);
 
 /* body.c */
 

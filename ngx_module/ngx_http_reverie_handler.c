@@ -117,6 +117,18 @@ ngx_http_reverie_body_handler(ngx_http_request_t *r)
         return;
     }
 
+    rc = ngx_http_reverie_parse(r, ctx);
+
+    if (rc == NGX_AGAIN) {
+        ngx_http_reverie_wait(r, ctx);
+        return;
+    }
+
+    if (rc == NGX_ERROR) {
+        ngx_http_finalize_request(r, NGX_HTTP_INTERNAL_SERVER_ERROR);
+        return;
+    }
+
     read = ngx_http_reverie_read_body(r, &body, &len);
 
     if (read != NGX_OK && read != NGX_DONE) {
@@ -130,6 +142,16 @@ ngx_http_reverie_body_handler(ngx_http_request_t *r)
         ngx_free(body);
     }
 
+    ngx_http_reverie_go_on(r, ctx, rc);
+}
+
+
+/* With what the body's handler returned. */
+
+void
+ngx_http_reverie_go_on(ngx_http_request_t *r, ngx_http_reverie_ctx_t *ctx,
+    ngx_int_t rc)
+{
     if (rc != NGX_AGAIN) {
         ngx_http_finalize_request(r, rc);
         return;
@@ -284,7 +306,7 @@ ngx_http_reverie_wait(ngx_http_request_t *r, ngx_http_reverie_ctx_t *ctx)
 
     ngx_add_timer(timer, ngx_min(lcf->sync_timeout, NGX_HTTP_REVERIE_TICK));
 
-    if (ctx->client.zone) {
+    if (ctx->client.zone && ctx->client_kind == 0) {
         ngx_http_reverie_client_counted(ctx, NGX_HTTP_REVERIE_SYNC);
     }
 
@@ -444,6 +466,11 @@ ngx_http_reverie_cleanup(void *data)
 
     if (ctx->timer.timer_set) {
         ngx_del_timer(&ctx->timer);
+    }
+
+    if (ctx->parse) {
+        ngx_http_reverie_parse_forget(ctx->parse);
+        ctx->parse = NULL;
     }
 
     call = ctx->call;

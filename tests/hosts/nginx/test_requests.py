@@ -727,5 +727,58 @@ class Light(ServerCase):
               f"slowest {max(slowest) * 1e3:.1f} ms")
 
 
+class LargeBodies(ServerCase):
+    """Parsed on threads: in one buffer, in a file, by clients that leave meanwhile."""
+    options = {"main": "thread_pool reverie threads=2;", "workers": 1,
+               "locations": "location = /buffered { reverie runware; client_body_buffer_size 4m; }"}
+
+    def body(self, size, **members):
+        return json.dumps([task(**members)]) + " " * size
+
+    def send(self, path, body):
+        return self.server.request("POST", path, body, {"Content-Type": "application/json"})
+
+    def test_pictures(self):
+        for path in ("/generate", "/buffered"):
+            for size in (300_000, 1_500_000):
+                self.assertPictures(self.send(path, self.body(size)))
+
+    def test_refusals(self):
+        for path in ("/generate", "/buffered"):
+            self.assertError(self.send(path, self.body(300_000, width=17)), 400, "invalidCustomWidth")
+            self.assertError(self.send(path, "[" + " " * 300_000), 400, "invalidRequestBody")
+
+    def test_streams(self):
+        reply = self.send("/generate?stream=1", self.body(400_000))
+        self.assertEqual(reply.headers["Content-Type"], "text/event-stream")
+        self.assertIn(b"event: reply", reply.body)
+
+    def test_clients_that_leave(self):
+        tasks = self.body(1_000_000)
+        for n in range(60):
+            s = self.server.connect()
+            s.sendall((f"POST /{'generate' if n % 2 else 'buffered'} HTTP/1.1\r\nHost: x\r\nContent-Length: "
+                       f"{len(tasks)}\r\n\r\n" + tasks).encode())
+            if n % 3:
+                reset(s)
+            else:
+                s.close()
+        self.assertPictures(self.send("/generate", self.body(300_000)))
+
+    def test_reload_meanwhile(self):
+        sockets = []
+        for n in range(6):
+            s = self.server.connect()
+            body = self.body(1_000_000)
+            s.sendall((f"POST /generate HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+                       + body).encode())
+            sockets.append(s)
+        self.server.reload()
+        for s in sockets:
+            with s, s.makefile("rb") as f:
+                self.assertEqual(read_reply(f)[0], 200)
+        self.server.baseline = {}
+
+
 if __name__ == "__main__":
     unittest.main()
