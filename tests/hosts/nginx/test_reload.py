@@ -89,7 +89,7 @@ class Reload(unittest.TestCase):
 
     def test_binary_upgrade_in_mid_task(self):
         """USR2 and QUIT: what runs in the old processes is finished, the new ones take over."""
-        server = Nginx(http="reverie_executor stub delay=100ms;",
+        server = Nginx(http="reverie_executor stub delay=100ms;", main="env LD_PRELOAD; env ASAN_OPTIONS;",
                        template=Nginx.template.replace("daemon off;", "daemon on;"))
         self.addCleanup(shutil.rmtree, server.folder, True)
         os.makedirs(server.results, exist_ok=True)
