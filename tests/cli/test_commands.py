@@ -48,6 +48,24 @@ class Check(unittest.TestCase):
         self.assertEqual(status, 0)
         self.assertEqual([i["warning"] for i in json.loads(out)], [True])
 
+    def test_cost(self):
+        status, out, err = self.check([{**TASK, "width": 1024, "height": 1024, "steps": 16, "numberResults": 2},
+                                       {**TASK, "taskUUID": TASK["taskUUID"][:-1] + "7", "steps": 22},
+                                       {"taskType": "ping", "ping": True}], "--cost")
+        self.assertEqual((status, err), (0, ""))
+        first, second = map(json.loads, out.splitlines())
+        self.assertEqual({k: first[k] for k in ("task", "taskUUID", "model", "results", "cost")},
+                         {"task": 0, "taskUUID": TASK["taskUUID"], "model": "runware:97@3", "results": 2,
+                          "cost": 0.0076})
+        self.assertEqual({e["name"]: e["cost"] for e in first["executors"]},
+                         {"engine": 0.0076, "runware": 0.0076, "fal": 0.021, "replicate": 0.01})
+        self.assertEqual((second["task"], second["cost"]), (1, 0.0051))
+
+    def test_cost_of_what_is_wrong_or_has_no_price(self):
+        self.assertEqual(self.check([{**TASK, "width": 1000, "height": 768}], "--cost")[:2], (1, ""))
+        status, out, _ = self.check([{**TASK, "model": "reverie-demo"}], "--cost")
+        self.assertEqual((status, json.loads(out)["cost"]), (0, None))
+
     def test_not_json(self):
         for text in [b"", b"[", b"\xff", b"[]]", b"\xef\xbb\xbf[]"]:
             status, out, _ = self.check(text)
