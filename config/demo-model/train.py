@@ -24,9 +24,11 @@ from vocabulary import CLASSES, NEUTRAL, ROWS, Vocabulary
 HELD_OUT = 96
 # share of the steps, by phase of the training, of the sets of each kind of size
 SMALL, MIDDLE, LARGE = ('128x128', '128x128', '192x128', '128x192'), \
-    ('256x256', '256x256', '256x256', '320x192', '192x320', '256x192', '192x256', '384x256',
-     '256x384'), ('384x384', '512x512', '512x320', '320x512')
-PHASES = ((.12, (.75, .25, 0)), (.75, (.36, .6, .04)), (1., (.3, .63, .07)))
+    6 * ('256x256',) + ('320x192', '192x320', '256x192', '192x256', '384x256', '256x384'), \
+    ('384x384', '512x512', '512x320', '320x512')
+PHASES = ((.12, (.75, .25, 0)), (.45, (.36, .6, .04)), (1., (.2, .72, .08)))
+# share of the pictures: one shape, two shapes, a landscape with up to one thing, with several
+KINDS = .37, .06, .52, .05
 
 
 def arguments():
@@ -50,7 +52,7 @@ class Data:
     """Latents by size, with fresh captions, spoiled now and then the way users' texts are."""
 
     def __init__(self, folder, rank, shift=None, scale=None):
-        self.folder, self.sets, self.vocabulary = folder, {}, Vocabulary()
+        self.folder, self.sets, self.kinds, self.vocabulary = folder, {}, {}, Vocabulary()
         z = self.get('128x128')[0][:2000].float()
         self.shift = z.mean().item() if shift is None else shift
         self.scale = 1 / z.std().item() if scale is None else scale
@@ -62,6 +64,8 @@ class Data:
             with open(path + '.pkl', 'rb') as f:
                 attrs = pickle.load(f)
             self.sets[name] = torch.from_numpy(np.load(path + '_z.npy', mmap_mode='c')), attrs
+            kinds = np.array([kind(a) for a in attrs[:-HELD_OUT]])
+            self.kinds[name] = [np.flatnonzero(kinds == k) for k in range(len(KINDS))]
         return self.sets[name]
 
     def latents(self, z):
@@ -99,10 +103,18 @@ class Data:
 
     def batch(self, name, size, length, device):
         zs, attrs = self.get(name)
-        index = self.rng.integers(0, len(zs) - HELD_OUT, size)
+        index = np.array([self.rng.choice(self.kinds[name][k])
+                          for k in self.rng.choice(len(KINDS), size, p=KINDS)])
         texts = [self.fitting_caption(attrs[i], length) for i in index]
         return (self.latents(zs[torch.from_numpy(index)]).to(device),
                 tensors(self.vocabulary.encode(texts, length), device))
+
+
+def kind(attrs):
+    """The picture's place in KINDS."""
+    if attrs['kind'] == 'shapes':
+        return len(attrs['items']) - 1
+    return 3 if len(attrs['objects']) > 1 else 2
 
 
 def pick_comma(rng):
@@ -220,8 +232,8 @@ class Trainer:
         """The same set on every process: one size per step."""
         rng = np.random.default_rng([7, self.step])
         share = next(p for until, p in PHASES if fraction < until or until == 1.)
-        kind = (SMALL, MIDDLE, LARGE)[rng.choice(3, p=share)]
-        return kind[rng.integers(len(kind))]
+        sizes = (SMALL, MIDDLE, LARGE)[rng.choice(3, p=share)]
+        return sizes[rng.integers(len(sizes))]
 
     def train_step(self, fraction):
         o, name = self.o, self.size(fraction)
