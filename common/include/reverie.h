@@ -112,6 +112,7 @@ RV_API void rv_close(rv *r);
  *   serve        ids or aliases of the models that are served, separated by spaces; * stands for any characters
  *                (all)
  *   daemon       unix:PATH or http://HOST:PORT of a reveried that runs the tasks; empty: run them in this process
+ *   daemon_key   key for a daemon by address, sent as a bearer token: over https, or to this machine only (none)
  *   ca_file      certificates that services must show (the system's)
  *   service_connect_ms, service_silence, service_pause_ms   patience with services that model cards name: milliseconds
  *                to connect (10000), seconds without a byte (150), first pause before a repeat (500)

@@ -96,6 +96,7 @@ typedef struct rv__executor_options {
     int stub_ms;     /* stub: milliseconds per step                      */
     int preview_steps; /* every so many steps bring a preview; 0: none   */
     const char *url; /* daemon: unix:PATH or http://HOST:PORT[/PATH]     */
+    const char *key; /* daemon: sent as a bearer token; NULL: none       */
     const char *ca_file; /* services: certificates to trust; NULL: the system's */
     int connect_ms, silence_s, pause_ms; /* services; 0: as usual              */
     void (*log)(void *log_user, rv_log_level level,

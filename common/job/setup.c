@@ -25,6 +25,7 @@ typedef struct row {
 
 static const row rows[] = {
     {"daemon", TEXT, offsetof(rv__setup, daemon)},
+    {"daemon_key", TEXT, offsetof(rv__setup, daemon_key)},
     {"results_dir", TEXT, offsetof(rv__setup, results_dir)},
     {"results_url", TEXT, offsetof(rv__setup, results_url)},
     {"serve", TEXT, offsetof(rv__setup, serve)},

@@ -8,6 +8,7 @@
 
 typedef struct rv__setup {
     char *daemon;      /* NULL: run tasks here        */
+    char *daemon_key;  /* NULL: it asks for none      */
     char *results_dir; /* NULL: URLs are unsupported  */
     char *results_url; /* NULL: file://               */
     char *serve;       /* NULL: every model           */

@@ -92,6 +92,7 @@ static rv_status open_executor(rv *r, rv_error *err)
                               .stub_ms = (int)r->setup.stub_ms,
                               .preview_steps = (int)r->setup.preview_steps,
                               .url = r->setup.daemon,
+                              .key = r->setup.daemon_key,
                               .log = rv__context_log_hook,
                               .log_user = r};
     if (r->setup.executor == RV__STUB)

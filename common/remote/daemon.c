@@ -24,6 +24,7 @@ enum {
 typedef struct daemon_client {
     rv__io *io;
     char *url, *unix_path; /* unix_path NULL: TCP */
+    char *key;             /* the header that brings it, or NULL */
     bool asks_previews;    /* for every task */
 } daemon_client;
 
@@ -409,10 +410,11 @@ static errand *errand_new(const rv_task *t, rv__port *port)
 /* Headers of a request; texts are owned. */
 typedef struct headers {
     char *prefix, *owner;
-    const char *list[6];
+    const char *list[7];
 } headers;
 
-static bool make_headers(headers *h, const char *results_url, const char *owner, bool is_stream)
+static bool make_headers(headers *h, const daemon_client *d, const char *results_url,
+                         const char *owner, bool is_stream)
 {
     *h = (headers){0};
     h->prefix = results_url ? rv__format("Reverie-Results-URL: %s", results_url) : NULL;
@@ -425,6 +427,8 @@ static bool make_headers(headers *h, const char *results_url, const char *owner,
         h->list[n++] = h->prefix;
     if (h->owner)
         h->list[n++] = h->owner;
+    if (d->key)
+        h->list[n++] = d->key;
     return (!results_url || h->prefix) && (!owner || h->owner);
 }
 
@@ -440,7 +444,7 @@ static rv_status daemon_start(void *self, const rv_task *task, rv__port *port, r
     const rv__delivery *how = port->delivery;
     errand *e = errand_new(task, port);
     headers h;
-    bool ok = make_headers(&h, how->results_url, how->owner, true) && e;
+    bool ok = make_headers(&h, d, how->results_url, how->owner, true) && e;
     size_t len = 0;
     char *body = ok ? request_body(task, how->items, &len) : NULL;
     bool asks = how->previews || d->asks_previews;
@@ -509,7 +513,7 @@ static rv_status daemon_relay(void *self, rv__relay *r, rv_error *err)
     daemon_client *d = self;
     headers h;
     size_t len = 0;
-    bool ok = make_headers(&h, r->results_url, r->owner, !r->task);
+    bool ok = make_headers(&h, d, r->results_url, r->owner, !r->task);
     char *body = ok && r->task ? request_body(r->task, true, &len) : NULL;
     char *url = !ok || (r->task && !body) ? NULL
                 : r->task                 ? rv__strdup(d->url)
@@ -541,7 +545,42 @@ static void daemon_close(void *self)
     rv__io_close(d->io);
     rv__free(d->url);
     rv__free(d->unix_path);
+    rv__free(d->key);
     rv__free(d);
+}
+
+/* http to this machine does not leave it. */
+static bool is_private(const char *address)
+{
+    static const char *const own[] = {"http://127.0.0.1", "http://localhost", "http://[::1]"};
+    if (strncmp(address, "http://", 7) != 0)
+        return true;
+    if (strchr(address, '@')) /* http://localhost:x@elsewhere/ */
+        return false;
+    for (size_t i = 0; i < sizeof own / sizeof *own; i++) {
+        size_t n = strlen(own[i]);
+        if (strncmp(address, own[i], n) == 0 && (!address[n] || address[n] == ':' || address[n] == '/'))
+            return true;
+    }
+    return false;
+}
+
+/* A key must not be readable on its way, nor bring more headers along. */
+static rv_status read_key(daemon_client *d, const char *address, const char *key, rv_error *err)
+{
+    if (!key)
+        return RV_OK;
+    for (const char *c = key; *c; c++) {
+        if (*c <= ' ' || *c > '~')
+            return rv__fail_code(err, RV_VALIDATION, "invalidSetting", "daemon_key",
+                                 "daemon_key must be printable characters without spaces");
+    }
+    if (!is_private(address))
+        return rv__fail_code(err, RV_VALIDATION, "invalidSetting", "daemon",
+                             "a key is sent over https only: the daemon's address must begin with "
+                             "https://");
+    d->key = rv__format("Authorization: Bearer %s", key);
+    return d->key ? RV_OK : rv__fail(err, RV_MEMORY, "out of memory");
 }
 
 /* unix:PATH, or http(s)://HOST[:PORT][/PATH]; without a path /generate is meant. */
@@ -572,6 +611,8 @@ rv_status rv__daemon_open(const rv__executor_options *o, const rv__executor **ex
         return rv__fail(err, RV_MEMORY, "out of memory");
     d->asks_previews = o->preview_steps > 0;
     rv_status s = read_address(d, o->url, err);
+    if (s == RV_OK)
+        s = read_key(d, o->url, o->key, err);
     if (s == RV_OK)
         s = rv__io_open(&d->io, err);
     if (s != RV_OK) {

@@ -379,6 +379,39 @@ static void bad_addresses_are_refused(void **state)
     }
 }
 
+/* The key travels as a bearer token, and only where nobody can read it on the way. */
+static void keys_travel_safely(void **state)
+{
+    static const char *const refused[][2] = {{"http://example.org", "k"},
+                                             {"http://127.0.0.1.example.org/", "k"},
+                                             {"http://localhost:1@example.org/", "k"},
+                                             {"http://localhost:1", "a b"},
+                                             {"https://localhost:1", "a\r\nX: y"}};
+    const char *answer = STREAM BEGIN IMAGE END;
+    fake f;
+    fake_start(&f, answer, strlen(answer));
+    rv *r = open_fake(&f);
+    seen s = {0};
+    assert_int_equal(rv_set(r, "daemon_key", "s3cret", NULL), RV_OK);
+    rv_batch *b = batch_of(r, 1, "a fox", "");
+    rv_job *j = submit(r, b, &s);
+    assert_int_equal(rv_wait(r, j, 20000), RV_OK);
+    assert_int_equal(rv_job_state(j), RV_DONE);
+    assert_non_null(strstr(f.request, "Authorization: Bearer s3cret\r\n"));
+    rv_job_unref(j);
+    rv_batch_unref(b);
+    rv_close(r);
+    fake_stop(&f);
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
+        r = open_client(refused[i][0]);
+        assert_int_equal(rv_set(r, "daemon_key", refused[i][1], NULL), RV_OK);
+        b = batch_of(r, 1, "a", "");
+        assert_int_equal(rv_submit(r, rv_batch_task(b, 0), NULL, &j), RV_VALIDATION);
+        rv_batch_unref(b);
+        rv_close(r);
+    }
+}
+
 /* ---- a real daemon ---- */
 
 typedef struct real {
@@ -777,6 +810,7 @@ int main(void)
 
                                        cmocka_unit_test(bad_addresses_are_refused),
                                        cmocka_unit_test(allocations_fail),
+                                       cmocka_unit_test(keys_travel_safely),
                                        cmocka_unit_test(daemon_comes_and_goes),
                                        cmocka_unit_test(tasks_survive_the_hop),
                                        cmocka_unit_test(warnings_arrive), cmocka_unit_test(many_at_once),
