@@ -7,7 +7,7 @@ PORT   = 8188
 PROMPT = a pine forest at sunset with the sun on the right
 JOBS   = $(shell nproc)
 
-.PHONY: all demo test serve bench bench-full asan lua-valgrind tsan fuzz nightly train-demo install deb packages clean help
+.PHONY: all demo test serve bench bench-full asan lua-valgrind tsan fuzz nightly train-demo install gimp-archive deb packages clean help
 
 all: ## build everything
 	@$(BOX) -g build config/build $(BUILD)
@@ -22,7 +22,7 @@ serve: ## engine and nginx in the foreground: make serve PORT=8188 [MODEL=path] 
 	@MODEL="$(MODEL)" CONF="$(CONF)" $(BOX) -g build sh -c 'config/build $(BUILD) && exec config/serve $(PORT)'
 
 bench: ## figures, each beside a peer of the same run
-	@$(BOX) -g build,bench,lua,train sh -c 'config/build $(BUILD) && exec tests/bench/run $(BUILD)'
+	@$(BOX) -g build,bench,lua,train,gimp sh -c 'config/build $(BUILD) && exec tests/bench/run $(BUILD)'
 
 bench-full: ## the full-size model with random weights (10 GB in /var/tmp, minutes): SIZE=512|1024|both KIND=fast|float32|both
 	@$(BOX) -g build sh -c 'config/build $(BUILD) && ninja -C $(BUILD) tests/bench/full && unset OPENBLAS_CORETYPE && exec $(BUILD)/tests/bench/full $(or $(SIZE),both) $(or $(KIND),fast)'
@@ -56,6 +56,9 @@ deb: ## Debian packages, in build/deb
 
 packages: deb ## those installed, used and purged in a fresh Debian 13 root
 	@tests/packages/run
+
+gimp-archive: ## the GIMP plug-in as an archive for a user's plug-ins folder
+	@$(BOX) -g build,gimp sh -c 'config/build $(BUILD) && exec config/gimp-archive $(BUILD) reverie-gimp.tar.xz'
 
 clean: ## remove what was built (the box stays)
 	rm -rf build build-asan build-tsan build-fuzz .demo

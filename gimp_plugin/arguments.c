@@ -2,11 +2,11 @@
  * absent argument. */
 #include "arguments.h"
 
+#include "parameters.h"
+
 #include <cjson/cJSON.h>
 #include <glib/gi18n-lib.h>
 #include <string.h>
-
-enum { DEPTH_MAX = 4 };
 
 char *grv_argument_name(const char *member)
 {
@@ -27,94 +27,24 @@ char *grv_argument_name(const char *member)
     return g_string_free(name, FALSE);
 }
 
-/* ---- walking the schema ---- */
-
-typedef enum kind { TEXT, INTEGER, REAL, SWITCH, LIST, OTHER } kind;
-
-/* One parameter that becomes an argument; path is dotted. */
-typedef void parameter_fn(void *user, const char *path, kind k, const cJSON *field);
-
-/* Identity, pictures and delivery are ours to decide, sizes are options. */
-static bool is_ours(const char *name)
-{
-    static const char *const ours[] = {
-        "taskType",    "taskUUID",       "width",         "height",
-        "seedImage",   "maskImage",      "maskMargin",    "outpaint",
-        "outputType",  "outputFormat",   "outputQuality", "ttl",
-        "includeCost", "deliveryMethod", "webhookURL",    "uploadEndpoint"};
-    for (size_t i = 0; i < G_N_ELEMENTS(ours); i++) {
-        if (strcmp(name, ours[i]) == 0)
-            return true;
-    }
-    return false;
-}
-
-static kind kind_of(const cJSON *field)
-{
-    static const struct {
-        const char *type;
-        kind k;
-    } kinds[] = {{"string", TEXT},
-                 {"integer", INTEGER},
-                 {"number", REAL},
-                 {"boolean", SWITCH},
-                 {"array", LIST}};
-    const char *type = cJSON_GetStringValue(cJSON_GetObjectItem(field, "type"));
-    for (size_t i = 0; type && i < G_N_ELEMENTS(kinds); i++) {
-        if (strcmp(type, kinds[i].type) == 0)
-            return kinds[i].k;
-    }
-    return OTHER;
-}
-
-static void walk(const cJSON *fields, const char *before, int depth, parameter_fn *fn, void *user)
-{
-    const cJSON *f = NULL;
-    cJSON_ArrayForEach(f, fields)
-    {
-        if (cJSON_IsTrue(cJSON_GetObjectItem(f, "deprecated")) || (!depth && is_ours(f->string)))
-            continue;
-        char *path = g_strconcat(before, f->string, NULL), *deeper = g_strconcat(path, ".", NULL);
-        const cJSON *below = cJSON_GetObjectItem(f, "properties");
-        if (below && depth < DEPTH_MAX)
-            walk(below, deeper, depth + 1, fn, user);
-        else
-            fn(user, path, kind_of(f), f);
-        g_free(path);
-        g_free(deeper);
-    }
-}
-
-static void each_parameter(grv_engine *e, grv_action action, parameter_fn *fn, void *user)
-{
-    char *text = rv_schema_json(grv_engine_context(e), grv_engine_model(e));
-    cJSON *schema = text ? cJSON_Parse(text) : NULL;
-    cJSON *fields = cJSON_GetObjectItem(schema, "properties");
-    if (action == GRV_GENERATE)
-        cJSON_DeleteItemFromObject(fields, "strength");
-    walk(fields, "", 0, fn, user);
-    cJSON_Delete(schema);
-    rv_free(text);
-}
-
 /* ---- adding ---- */
 
 #define SEED_HELP                                                                                  \
     N_("A whole number as text; the same seed gives the same picture again, empty draws one.")
 
-static char *help_of(const cJSON *field, kind k)
+static char *help_of(const cJSON *field, grv_kind k)
 {
     const char *help = cJSON_GetStringValue(cJSON_GetObjectItem(field, "description"));
-    const char *unset = k == SWITCH ? ""
-                        : k == LIST ? _(" As JSON text; empty: none.")
-                        : k == TEXT ? _(" Empty: as the model has it.")
-                                    : _(" -1: as the model has it.");
+    const char *unset = k == GRV_SWITCH ? ""
+                        : k == GRV_LIST ? _(" As JSON text; empty: none.")
+                        : k == GRV_TEXT ? _(" Empty: as the model has it.")
+                                        : _(" -1: as the model has it.");
     return g_strconcat(help ? help : "", unset, NULL);
 }
 
 /* Ranges are wide: the core refuses what is wrong and names the nearest value, GIMP would only
  * clamp or complain. */
-static void add_parameter(void *user, const char *path, kind k, const cJSON *field)
+static void add_parameter(void *user, const char *path, grv_kind k, const cJSON *field)
 {
     GimpProcedure *p = user;
     char *name = grv_argument_name(path), *help = help_of(field, k);
@@ -122,14 +52,14 @@ static void add_parameter(void *user, const char *path, kind k, const cJSON *fie
     label = label ? label : path;
     if (strcmp(path, "seed") == 0)
         gimp_procedure_add_string_argument(p, name, label, _(SEED_HELP), "", G_PARAM_READWRITE);
-    else if (k == INTEGER)
+    else if (k == GRV_INTEGER)
         gimp_procedure_add_int_argument(p, name, label, help, G_MININT, G_MAXINT, -1,
                                         G_PARAM_READWRITE);
-    else if (k == REAL)
+    else if (k == GRV_REAL)
         gimp_procedure_add_double_argument(p, name, label, help, -1e9, 1e9, -1, G_PARAM_READWRITE);
-    else if (k == SWITCH)
+    else if (k == GRV_SWITCH)
         gimp_procedure_add_boolean_argument(p, name, label, help, FALSE, G_PARAM_READWRITE);
-    else if (k == TEXT || k == LIST)
+    else if (k == GRV_TEXT || k == GRV_LIST)
         gimp_procedure_add_string_argument(p, name, label, help, "", G_PARAM_READWRITE);
     g_free(name);
     g_free(help);
@@ -157,7 +87,7 @@ static bool is_option_of(const grv_option *o, grv_action action)
 
 void grv_arguments_add(GimpProcedure *p, grv_engine *e, grv_action action)
 {
-    each_parameter(e, action, add_parameter, p);
+    grv_parameters_each(e, grv_engine_model(e), action, add_parameter, p);
     for (const grv_option *o = grv_options; o->name; o++) {
         if (is_option_of(o, action))
             add_option(p, o);
@@ -173,28 +103,12 @@ typedef struct reading {
     bool failed;
 } reading;
 
-/* The object that a dotted path's last member belongs to, made when it is missing; *last is that
- * member. */
-static cJSON *object_for(cJSON *task, const char *path, const char **last)
-{
-    cJSON *object = task;
-    for (const char *dot = strchr(path, '.'); dot; dot = strchr(path, '.')) {
-        char *name = g_strndup(path, (size_t)(dot - path));
-        cJSON *next = cJSON_GetObjectItemCaseSensitive(object, name);
-        object = next ? next : cJSON_AddObjectToObject(object, name);
-        g_free(name);
-        path = dot + 1;
-    }
-    *last = path;
-    return object;
-}
-
-static cJSON *read_text(reading *r, const char *name, kind k)
+static cJSON *read_text(reading *r, const char *name, grv_kind k)
 {
     char *text = NULL;
     g_object_get(r->config, name, &text, NULL);
     cJSON *v = NULL;
-    if (text && *text && k == LIST) {
+    if (text && *text && k == GRV_LIST) {
         v = cJSON_Parse(text);
         if (!v && !r->failed) {
             r->failed = true;
@@ -207,29 +121,29 @@ static cJSON *read_text(reading *r, const char *name, kind k)
     return v;
 }
 
-static void read_parameter(void *user, const char *path, kind k, const cJSON *field)
+static void read_parameter(void *user, const char *path, grv_kind k, const cJSON *field)
 {
     reading *r = user;
     char *name = grv_argument_name(path);
     const char *last = path;
     cJSON *v = NULL;
-    if (strcmp(path, "seed") == 0 || k == TEXT || k == LIST) {
+    if (strcmp(path, "seed") == 0 || k == GRV_TEXT || k == GRV_LIST) {
         v = read_text(r, name, k);
-    } else if (k == INTEGER) {
+    } else if (k == GRV_INTEGER) {
         int i = -1;
         g_object_get(r->config, name, &i, NULL);
         v = i == -1 ? NULL : cJSON_CreateNumber(i);
-    } else if (k == REAL) {
+    } else if (k == GRV_REAL) {
         double d = -1;
         g_object_get(r->config, name, &d, NULL);
         v = d == -1 ? NULL : cJSON_CreateNumber(d);
-    } else if (k == SWITCH) {
+    } else if (k == GRV_SWITCH) {
         gboolean b = FALSE;
         g_object_get(r->config, name, &b, NULL);
         v = b ? cJSON_CreateTrue() : NULL;
     }
     if (v) {
-        cJSON *object = object_for(r->request->task, path, &last);
+        cJSON *object = grv_parameter_place(r->request->task, path, &last);
         cJSON_AddItemToObject(object, last, v);
     }
     g_free(name);
@@ -262,7 +176,7 @@ grv_request *grv_arguments_read(GimpProcedureConfig *config, grv_engine *e, grv_
                                 GError **error)
 {
     reading r = {config, grv_request_new(action), error, false};
-    each_parameter(e, action, read_parameter, &r);
+    grv_parameters_each(e, grv_engine_model(e), action, read_parameter, &r);
     cJSON *gimp = read_options(config, action);
     cJSON_Delete(r.request->gimp);
     r.request->gimp = gimp;

@@ -11,6 +11,7 @@
 
 #include "daemon.h"
 #include "request.h"
+#include "secret.h"
 #include "settings.h"
 
 typedef struct waiter {
@@ -25,8 +26,11 @@ struct grv_engine {
     grv_daemon *daemon;
     char *address; /* what the context was told, NULL: nothing yet */
     char *model;
-    GQueue waiting; /* waiter */
-    guint calling;  /* idle source that tells them */
+    char *server;    /* whose key is looked for */
+    bool is_looking; /* on_key will come        */
+    bool is_closed;  /* freed while looking     */
+    GQueue waiting;  /* waiter */
+    guint calling;   /* idle source that tells them */
 };
 
 /* ---- life ---- */
@@ -92,6 +96,11 @@ void grv_engine_free(grv_engine *e)
     grv_daemon_free(e->daemon);
     g_free(e->address);
     g_free(e->model);
+    if (e->is_looking) {
+        e->is_closed = true;
+        return;
+    }
+    g_free(e->server);
     g_free(e);
 }
 
@@ -116,7 +125,7 @@ static void tell(grv_engine *e, const GError *error)
 
 /* A context keeps its address once it has sent something, so another address needs another context.
  */
-static bool use_address(grv_engine *e, const char *address, GError **error)
+static bool use_address(grv_engine *e, const char *address, const char *key, GError **error)
 {
     rv_error err;
     if (g_strcmp0(e->address, address) == 0)
@@ -131,7 +140,8 @@ static bool use_address(grv_engine *e, const char *address, GError **error)
         if (!open_context(e, error))
             return false;
     }
-    if (rv_set(e->r, "daemon", address, &err) != RV_OK) {
+    if (rv_set(e->r, "daemon", address, &err) != RV_OK ||
+        (key && rv_set(e->r, "daemon_key", key, &err) != RV_OK)) {
         g_set_error(error, GRV_ERROR, (int)err.status, "%s", err.message);
         return false;
     }
@@ -141,14 +151,46 @@ static bool use_address(grv_engine *e, const char *address, GError **error)
     return true;
 }
 
+static void use(grv_engine *e, const char *address, const char *key)
+{
+    GError *error = NULL;
+    use_address(e, address, key, &error);
+    tell(e, error);
+    g_clear_error(&error);
+}
+
+static void on_key(void *user, const char *key, const GError *error)
+{
+    grv_engine *e = user;
+    e->is_looking = false;
+    if (e->is_closed) { /* it was waited for: see grv_engine_free */
+        g_free(e->server);
+        g_free(e);
+        return;
+    }
+    if (error)
+        tell(e, error);
+    else
+        use(e, e->server, key);
+}
+
+/* Servers may ask for a key; sockets of this machine do not. */
 static void on_daemon(void *user, const char *address, const GError *error)
 {
     grv_engine *e = user;
-    GError *own = NULL;
-    if (!error)
-        use_address(e, address, &own);
-    tell(e, error ? error : own);
-    g_clear_error(&own);
+    bool is_server = address && g_str_has_prefix(address, "http");
+    if (error) {
+        tell(e, error);
+    } else if (is_server && g_strcmp0(e->address, address) != 0) {
+        g_free(e->server);
+        e->server = g_strdup(address);
+        if (!e->is_looking) {
+            e->is_looking = true;
+            grv_secret_look(address, on_key, e);
+        }
+    } else {
+        use(e, address, NULL);
+    }
 }
 
 static gboolean begin(gpointer user)

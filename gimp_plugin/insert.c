@@ -169,3 +169,40 @@ GimpLayer **grv_work_insert(grv_work *w, GimpImage *made, const size_t *which, s
     g_free(layers);
     return NULL;
 }
+
+/* ---- pictures of earlier sessions ---- */
+
+static grv_rect kept_place(const cJSON *recipe, rv_image *picture)
+{
+    rv_image_info f = rv_image_facts(picture);
+    const cJSON *at = cJSON_GetObjectItem(cJSON_GetObjectItem(recipe, "result"), "place");
+    const cJSON *x = cJSON_GetArrayItem(at, 0), *y = cJSON_GetArrayItem(at, 1);
+    return (grv_rect){cJSON_IsNumber(x) ? x->valueint : 0, cJSON_IsNumber(y) ? y->valueint : 0,
+                      f.width, f.height};
+}
+
+GimpLayer *grv_work_insert_kept(GimpImage *image, rv_image *picture, const char *recipe,
+                                GimpLayer *replaced, GError **error)
+{
+    grv_request *q = grv_request_parse(recipe, NULL);
+    cJSON *all = cJSON_Parse(recipe);
+    const char *prompt = q ? grv_request_prompt(q) : "";
+    grv_picture p = {.pixels = rv_image_pixels(picture),
+                     .channels = rv_image_facts(picture).channels,
+                     .place = kept_place(all, picture),
+                     .name = *prompt ? prompt : "Reverie"};
+    grv_request *plain = q ? q : grv_request_new(GRV_GENERATE);
+    GimpLayer *layer = NULL;
+    gimp_image_undo_group_start(image);
+    if (grv_canvas_check(image, plain, true, error))
+        layer = grv_canvas_add(image, NULL, 0, &p, error);
+    if (layer && q)
+        grv_recipe_attach(layer, recipe);
+    if (layer && replaced)
+        replace(image, replaced, layer);
+    gimp_image_undo_group_end(image);
+    gimp_displays_flush();
+    cJSON_Delete(all);
+    grv_request_free(plain);
+    return layer;
+}

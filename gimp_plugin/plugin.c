@@ -9,10 +9,13 @@
 #include "canvas.h"
 #include "engine.h"
 #include "recipe.h"
+#include "settings.h"
+#include "window.h"
 #include "work.h"
 
 #define AUTHORS "Reverie"
 #define YEAR    "2026"
+#define ICON    "org.gimp.GIMP.Plugin.Reverie"
 
 typedef struct _Reverie {
     GimpPlugIn parent_instance;
@@ -116,6 +119,28 @@ static GimpValueArray *finish(GimpProcedure *p, grv_work *w, GimpImage *image, G
     return values;
 }
 
+/* ---- with people ---- */
+
+/* The command goes to the window that is open, else this process becomes it. */
+static GimpValueArray *with_window(GimpProcedure *p, GimpImage *image, const char *command)
+{
+    GError *error = NULL;
+    if (grv_window_forward(command, image) ||
+        grv_window_run(gimp_procedure_get_plug_in(p), command, image, &error))
+        return gimp_procedure_new_return_values(p, GIMP_PDB_SUCCESS, NULL);
+    return failed(p, error);
+}
+
+static GimpValueArray *run_window(GimpProcedure *p, GimpRunMode mode, GimpImage *image,
+                                  GimpDrawable **drawables, GimpProcedureConfig *config,
+                                  gpointer data)
+{
+    if (mode == GIMP_RUN_INTERACTIVE)
+        return with_window(p, image, GPOINTER_TO_INT(data) ? "fill" : "show");
+    return failed(p, g_error_new(GRV_ERROR, RV_VALIDATION,
+                                 _("this opens a window: scripts call plug-in-reverie-generate")));
+}
+
 /* ---- the procedures ---- */
 
 static GimpValueArray *run_request(GimpProcedure *p, GimpImage *image, GimpDrawable **drawables,
@@ -208,6 +233,8 @@ static GimpValueArray *run_again(GimpProcedure *p, GimpRunMode mode, GimpImage *
                                  gpointer data)
 {
     GError *error = NULL;
+    if (mode == GIMP_RUN_INTERACTIVE)
+        return with_window(p, image, data ? "vary" : "again");
     GimpLayer *layer = only_layer(drawables, &error);
     grv_engine *e = layer ? grv_engine_new(false, &error) : NULL;
     grv_work *w = e ? grv_work_again(e, layer, data == NULL, &error) : NULL;
@@ -250,7 +277,10 @@ typedef struct entry {
     int data;
     bool is_action, has_request;
     const char *blurb, *help;
+    const char *menu; /* its label there; NULL: for scripts only */
 } entry;
+
+#define MENU "<Image>/Gene_rate"
 
 #define PLACES                                                                                     \
     N_("Sizes that the model cannot make are made at the nearest fitting ones and brought to the " \
@@ -258,6 +288,11 @@ typedef struct entry {
        "The result is a new layer, several are a layer group; one undo step removes them.")
 
 static const entry entries[] = {
+    {"plug-in-reverie-window", run_window, 0, .blurb = N_("Generate, fill and extend with Reverie"),
+     .help = N_("Opens the window, or raises it."), .menu = N_("_Reverie...")},
+    {"plug-in-reverie-fill-now", run_window, 1,
+     .blurb = N_("Fill the selection with what the window is set to"),
+     .help = N_("Opens the window when it is closed."), .menu = N_("_Fill Selection Now")},
     {"plug-in-reverie-generate", run_action, GRV_GENERATE, .is_action = true,
      .blurb = N_("Generate a picture into a new layer"), .help = PLACES},
     {"plug-in-reverie-reimagine", run_action, GRV_REIMAGINE, .is_action = true,
@@ -274,14 +309,16 @@ static const entry entries[] = {
      .help = N_("A task object of the Runware protocol without pictures and identity; its member "
                 "\"gimp\" chooses "
                 "the action and its options. The text of plug-in-reverie-info is such a request.")},
-    {"plug-in-reverie-again", run_again, 0, .blurb = N_("Make a generated layer again"),
+    {"plug-in-reverie-again", run_again, 0, .menu = N_("Make Layer _Again"),
+     .blurb = N_("Make a generated layer again"),
      .help = N_("The recipe of the layer, at its place, with its mask and its seed.")},
-    {"plug-in-reverie-vary", run_again, 1,
+    {"plug-in-reverie-vary", run_again, 1, .menu = N_("_Vary Layer"),
      .blurb = N_("Make a generated layer again with another seed"),
      .help = N_("The recipe of the layer, at its place, with its mask and a new seed.")},
     {"plug-in-reverie-info", run_info, 0, .blurb = N_("The recipe of a generated layer"),
      .help = N_("Fails when the layer has none.")},
-    {"plug-in-reverie-strip", run_strip, 0, .blurb = N_("Remove all recipes from an image"),
+    {"plug-in-reverie-strip", run_strip, 0, .menu = N_("Remove _Recipes"),
+     .blurb = N_("Remove all recipes from an image"),
      .help = N_("From the image and all its layers, in one undo step.")},
 };
 
@@ -317,6 +354,8 @@ static void add_arguments(GimpProcedure *p, const entry *en)
     if (en->run == run_info)
         gimp_procedure_add_string_return_value(p, "recipe", _("Recipe"), _("JSON text"), NULL,
                                                G_PARAM_READWRITE);
+    else if (en->run == run_window)
+        return;
     else if (en->run == run_strip)
         gimp_procedure_add_int_return_value(p, "count", _("Count"),
                                             _("How many recipes there were"), 0, G_MAXINT, 0,
@@ -338,14 +377,32 @@ static GimpProcedure *create_procedure(GimpPlugIn *plug_in, const char *name)
                                                     run_new_image, NULL, NULL);
     if (en->run) {
         gimp_procedure_set_image_types(p, "*");
-        gimp_procedure_set_sensitivity_mask(p, GIMP_PROCEDURE_SENSITIVE_DRAWABLE |
-                                                   GIMP_PROCEDURE_SENSITIVE_DRAWABLES |
-                                                   GIMP_PROCEDURE_SENSITIVE_NO_DRAWABLES);
+        gimp_procedure_set_sensitivity_mask(
+            p, (en->run == run_window && !en->data ? GIMP_PROCEDURE_SENSITIVE_NO_IMAGE : 0) |
+                   GIMP_PROCEDURE_SENSITIVE_DRAWABLE | GIMP_PROCEDURE_SENSITIVE_DRAWABLES |
+                   GIMP_PROCEDURE_SENSITIVE_NO_DRAWABLES);
     }
     gimp_procedure_set_documentation(p, _(en->blurb), _(en->help), name);
     gimp_procedure_set_attribution(p, AUTHORS, AUTHORS, YEAR);
+    if (en->menu) {
+        gimp_procedure_set_menu_label(p, _(en->menu));
+        gimp_procedure_add_menu_path(p, MENU);
+    }
+    gimp_procedure_set_icon_name(p, ICON);
     add_arguments(p, en);
     return p;
+}
+
+/* Catalogues lie in the folder `locale` beside the program; without it GIMP would complain. */
+static gboolean set_i18n(GimpPlugIn *plug_in, const char *procedure, char **domain, char **folder)
+{
+    char *here = grv_settings_here(), *locale = g_build_filename(here, "locale", NULL);
+    gboolean is_there = g_file_test(locale, G_FILE_TEST_IS_DIR);
+    if (is_there)
+        *domain = g_strdup(GETTEXT_PACKAGE);
+    g_free(here);
+    g_free(locale);
+    return is_there;
 }
 
 static void reverie_init(Reverie *self)
@@ -357,7 +414,7 @@ static void reverie_class_init(ReverieClass *class)
     GimpPlugInClass *plug_in = GIMP_PLUG_IN_CLASS(class);
     plug_in->query_procedures = query_procedures;
     plug_in->create_procedure = create_procedure;
-    plug_in->set_i18n = NULL;
+    plug_in->set_i18n = set_i18n;
 }
 
 GIMP_MAIN(reverie_get_type())

@@ -31,6 +31,7 @@ typedef struct grv_option {
     int min, max, preset;
     const char *words; /* first: the default */
     const char *label, *help;
+    const char *least; /* what the smallest number means in words; NULL: itself */
 } grv_option;
 
 extern const grv_option grv_options[]; /* ended by one without name */

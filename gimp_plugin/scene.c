@@ -236,11 +236,10 @@ static const char *model_of(grv_engine *e, const grv_request *q)
     return model && *model ? model : grv_engine_model(e);
 }
 
-bool grv_scene_take(grv_engine *e, GimpImage *image, GimpDrawable **drawables, const grv_request *q,
-                    GimpLayer *again, const cJSON *result, grv_scene *s, GError **error)
+/* Everything but the pixels that the model sees. */
+static bool look(grv_engine *e, GimpImage *image, GimpDrawable *layer, const grv_request *q,
+                 GimpLayer *again, const cJSON *result, grv_scene *s, GError **error)
 {
-    GimpDrawable *first = drawables ? drawables[0] : NULL;
-    GimpDrawable *layer = first && GIMP_IS_LAYER(first) ? first : NULL;
     grv_limits limits;
     bool takes_pictures = false, is_edit = q->action != GRV_GENERATE;
     *s = (grv_scene){.image = image ? gimp_image_get_id(image) : 0, .is_edit = is_edit};
@@ -263,13 +262,33 @@ bool grv_scene_take(grv_engine *e, GimpImage *image, GimpDrawable **drawables, c
         grv_scene_free(s);
         return false;
     }
+    bool sees_around = q->action == GRV_FILL || q->action == GRV_EXTEND;
+    s->plan = grv_plan_for(sees_around ? with_context(s, q) : s->place, &limits);
+    return true;
+}
+
+static GimpDrawable *layer_of(GimpDrawable **drawables)
+{
+    return drawables && drawables[0] && GIMP_IS_LAYER(drawables[0]) ? drawables[0] : NULL;
+}
+
+bool grv_scene_outline(grv_engine *e, GimpImage *image, GimpDrawable **drawables,
+                       const grv_request *q, grv_scene *s, GError **error)
+{
+    return look(e, image, layer_of(drawables), q, NULL, NULL, s, error);
+}
+
+bool grv_scene_take(grv_engine *e, GimpImage *image, GimpDrawable **drawables, const grv_request *q,
+                    GimpLayer *again, const cJSON *result, grv_scene *s, GError **error)
+{
+    GimpDrawable *layer = layer_of(drawables);
+    if (!look(e, image, layer, q, again, result, s, error))
+        return false;
     GimpItem *reference = again ? GIMP_ITEM(again) : layer ? GIMP_ITEM(layer) : NULL;
     s->reference = reference ? gimp_item_get_id(reference) : 0;
     if (reference)
         gimp_drawable_get_offsets(GIMP_DRAWABLE(reference), &s->at_x, &s->at_y);
-    bool sees_around = q->action == GRV_FILL || q->action == GRV_EXTEND;
-    s->plan = grv_plan_for(sees_around ? with_context(s, q) : s->place, &limits);
-    if (is_edit)
+    if (s->is_edit)
         read_pictures(image, again ? GIMP_ITEM(again) : NULL, q, s);
     drop_full_coverage(s);
     return true;

@@ -31,6 +31,9 @@ typedef struct grv_scene {
  * error. */
 bool grv_scene_take(grv_engine *e, GimpImage *image, GimpDrawable **drawables, const grv_request *q,
                     GimpLayer *again, const cJSON *result, grv_scene *out, GError **error);
+/* The same without the pixels that the model sees: for telling what would happen. */
+bool grv_scene_outline(grv_engine *e, GimpImage *image, GimpDrawable **drawables,
+                       const grv_request *q, grv_scene *out, GError **error);
 void grv_scene_free(grv_scene *s);
 
 /* The request body: one task with pictures, sizes and identity (g_free). */

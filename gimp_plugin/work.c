@@ -160,7 +160,12 @@ static void on_ready(void *user, const GError *error)
     rv_status s =
         rv_submit(grv_engine_context(w->engine), rv_batch_task(w->batch, 0), &sink, &w->job);
     if (s != RV_OK)
-        finish(w, GRV_FAILED, g_error_new(GRV_ERROR, (int)s, "%s", rv_status_text(s)));
+        finish(w, GRV_FAILED,
+               g_error_new(GRV_ERROR, (int)s, "%s",
+                           s == RV_VALIDATION
+                               ? _("the server's address is not valid, or its key would "
+                                   "be readable on the way: use https")
+                               : rv_status_text(s)));
     else
         w->state = GRV_QUEUED;
 }

@@ -53,4 +53,9 @@ char *grv_work_recipe(grv_work *w, size_t i);
 GimpLayer **grv_work_insert(grv_work *w, GimpImage *image, const size_t *which, size_t count,
                             GimpLayer *replaced, GError **error);
 
+/* The same for a picture of an earlier session: at the place that its recipe tells, on top
+ * (GIMP's). */
+GimpLayer *grv_work_insert_kept(GimpImage *image, rv_image *picture, const char *recipe,
+                                GimpLayer *replaced, GError **error);
+
 #endif
