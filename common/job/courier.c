@@ -444,8 +444,9 @@ static rv_status read_secrets(const char *path, char **out, rv_error *err)
     if (st.st_mode & (S_IROTH | S_IWOTH))
         return rv__fail_code(err, RV_VALIDATION, "invalidSetting", "webhook_secret",
                              "%s: others may read or write this file; chmod 0600 helps", path);
-    if ((size_t)n > SECRET_MAX || memchr(text, '\0', (size_t)n) ||
-        strspn((text[n] = '\0', text), "\r\n") == (size_t)n)
+    bool is_too_long = (size_t)n > SECRET_MAX;
+    text[is_too_long ? 0 : n] = '\0';
+    if (is_too_long || strlen(text) != (size_t)n || strspn(text, "\r\n") == (size_t)n)
         return rv__fail_code(err, RV_VALIDATION, "invalidSetting", "webhook_secret",
                              "%s: one secret per line, 4096 bytes in all", path);
     *out = rv__strdup(text);
