@@ -220,6 +220,9 @@ struct ngx_http_reverie_loc_conf_s {
     ngx_msec_t                 stub_delay;
     ngx_array_t               *model_cards;  /* of ngx_str_t, full paths */
     ngx_str_t                  models;       /* separated by spaces */
+    ngx_str_t                  fetch;        /* these three empty: not said */
+    ngx_str_t                  fetch_allow;  /* separated by spaces */
+    ngx_str_t                  fetch_deny;
     ngx_flag_t                 strict;
     ngx_int_t                  max_steps;
     ngx_int_t                  max_tasks;
@@ -350,7 +353,7 @@ char *ngx_http_reverie_set_executor(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 char *ngx_http_reverie_set_model_cards(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
-char *ngx_http_reverie_set_models(ngx_conf_t *cf, ngx_command_t *cmd,
+char *ngx_http_reverie_set_list(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 char *ngx_http_reverie_set_results_dir(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);

@@ -178,6 +178,9 @@ ngx_http_reverie_create_loc_conf(ngx_conf_t *cf)
      *     lcf->api = NGX_HTTP_REVERIE_NONE;
      *     lcf->daemon = { 0, NULL };
      *     lcf->models = { 0, NULL };
+     *     lcf->fetch = { 0, NULL };
+     *     lcf->fetch_allow = { 0, NULL };
+     *     lcf->fetch_deny = { 0, NULL };
      *     lcf->results_dir = { 0, NULL };
      *     lcf->results_uri = { 0, NULL };
      *     lcf->where = { 0, NULL };
@@ -225,6 +228,9 @@ ngx_http_reverie_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_conf_merge_msec_value(conf->stub_delay, prev->stub_delay, 0);
     ngx_conf_merge_ptr_value(conf->model_cards, prev->model_cards, NULL);
     ngx_conf_merge_str_value(conf->models, prev->models, "*");
+    ngx_conf_merge_str_value(conf->fetch, prev->fetch, "");
+    ngx_conf_merge_str_value(conf->fetch_allow, prev->fetch_allow, "");
+    ngx_conf_merge_str_value(conf->fetch_deny, prev->fetch_deny, "");
     ngx_conf_merge_value(conf->strict, prev->strict, 1);
     ngx_conf_merge_value(conf->max_steps, prev->max_steps, 1000);
     ngx_conf_merge_value(conf->max_tasks, prev->max_tasks, 20);

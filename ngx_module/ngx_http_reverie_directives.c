@@ -284,18 +284,19 @@ ngx_http_reverie_set_model_cards(ngx_conf_t *cf, ngx_command_t *cmd,
 /* Kept as the library wants it: separated by spaces. */
 
 char *
-ngx_http_reverie_set_models(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+ngx_http_reverie_set_list(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
-    ngx_http_reverie_loc_conf_t  *lcf = conf;
+    char  *base = conf;
 
     size_t       len;
     u_char      *p;
-    ngx_str_t   *value;
+    ngx_str_t   *list, *value;
     ngx_uint_t   i;
 
     value = cf->args->elts;
+    list = (ngx_str_t *) (base + cmd->offset);
 
-    if (lcf->models.data) {
+    if (list->data) {
         return "is duplicate";
     }
 
@@ -307,7 +308,9 @@ ngx_http_reverie_set_models(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
                                              + value[i].len, ' '))
         {
             ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                               "invalid model \"%V\"", &value[i]);
+                               "invalid %s \"%V\"",
+                               cmd->post ? (char *) cmd->post : "value",
+                               &value[i]);
             return NGX_CONF_ERROR;
         }
 
@@ -319,14 +322,14 @@ ngx_http_reverie_set_models(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return NGX_CONF_ERROR;
     }
 
-    lcf->models.data = p;
+    list->data = p;
 
     for (i = 1; i < cf->args->nelts; i++) {
         p = ngx_cpymem(p, value[i].data, value[i].len);
         *p++ = ' ';
     }
 
-    lcf->models.len = len - 1;
+    list->len = len - 1;
 
     return NGX_CONF_OK;
 }

@@ -89,10 +89,31 @@ static ngx_command_t  ngx_http_reverie_commands[] = {
 
     { ngx_string("reverie_models"),
       NGX_HTTP_REVERIE_ANYWHERE|NGX_CONF_1MORE,
-      ngx_http_reverie_set_models,
+      ngx_http_reverie_set_list,
       NGX_HTTP_LOC_CONF_OFFSET,
       offsetof(ngx_http_reverie_loc_conf_t, models),
+      "model" },
+
+    { ngx_string("reverie_fetch"),
+      NGX_HTTP_REVERIE_ANYWHERE|NGX_CONF_TAKE1,
+      ngx_conf_set_str_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_reverie_loc_conf_t, fetch),
       NULL },
+
+    { ngx_string("reverie_fetch_allow"),
+      NGX_HTTP_REVERIE_ANYWHERE|NGX_CONF_1MORE,
+      ngx_http_reverie_set_list,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_reverie_loc_conf_t, fetch_allow),
+      "address" },
+
+    { ngx_string("reverie_fetch_deny"),
+      NGX_HTTP_REVERIE_ANYWHERE|NGX_CONF_1MORE,
+      ngx_http_reverie_set_list,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_reverie_loc_conf_t, fetch_deny),
+      "address" },
 
     { ngx_string("reverie_strict"),
       NGX_HTTP_REVERIE_ANYWHERE|NGX_CONF_FLAG,

@@ -152,6 +152,21 @@ ngx_http_reverie_settings_collect(ngx_conf_t *cf,
         return NGX_CONF_ERROR;
     }
 
+    /* what is not said is left to the process that connects */
+
+    if ((lcf->fetch.len
+         && ngx_http_reverie_settings_add(cf, settings, "fetch", &lcf->fetch)
+            != NGX_OK)
+        || (lcf->fetch_allow.len
+            && ngx_http_reverie_settings_add(cf, settings, "fetch_allow",
+                                             &lcf->fetch_allow) != NGX_OK)
+        || (lcf->fetch_deny.len
+            && ngx_http_reverie_settings_add(cf, settings, "fetch_deny",
+                                             &lcf->fetch_deny) != NGX_OK))
+    {
+        return NGX_CONF_ERROR;
+    }
+
     if (lcf->executor) {
 
         /* the stub runs in the worker: no daemon, but a folder of its own */

@@ -31,6 +31,8 @@ class Checks(unittest.TestCase):
                      "reverie_daemon off;", "reverie_executor auto;", "reverie_executor stub;",
                      "reverie_executor stub delay=10ms;", "reverie_model_cards {cards} {cards};",
                      "reverie_models runware:97@3 'hidream-*' *;", "reverie_strict off;", "reverie_max_tasks 1;",
+                     "reverie_fetch public;", "reverie_fetch list; reverie_fetch_allow 10.0.0.0/8 *.example.org;",
+                     "reverie_fetch off;", "reverie_fetch_deny ::1 evil.example;",
                      "reverie_max_tasks 1000;", "reverie_max_steps 1;", "reverie_queue 100000;",
                      "reverie_sync_timeout 10m;", "reverie_ignore_client_abort on;", "reverie_results_dir r;",
                      "reverie_results_url https://$host/p/;", "reverie_results_ttl 30d;",
@@ -56,6 +58,11 @@ class Checks(unittest.TestCase):
                 ("reverie_models 'a b';", 'invalid model "a b"'),
                 ("reverie_models ''; ", "invalid model"),
                 ("reverie_models a; reverie_models b;", "is duplicate"),
+                ("reverie_fetch all;", 'fetch must be "public", "list" or "off"'),
+                ("reverie_fetch off; reverie_fetch off;", "is duplicate"),
+                ("reverie_fetch_allow 10.0.0.0/33;", '"10.0.0.0/33" is no address'),
+                ("reverie_fetch_deny 'a b';", 'invalid address "a b"'),
+                ("reverie_fetch_deny a; reverie_fetch_deny b;", "is duplicate"),
                 ("reverie_strict maybe;", 'it must be "on" or "off"'),
                 ("reverie_max_tasks 0;", "value must be between 1 and 1000"),
                 ("reverie_max_tasks 1001;", "value must be between 1 and 1000"),
@@ -181,6 +188,27 @@ class Checks(unittest.TestCase):
                     self.accepts(http="reverie_executor stub;" + example)
                 else:
                     self.accepts(locations="location /example { reverie runware; %s }" % example)
+
+
+class Fetch(ServerCase):
+    """Where URLs of requests may lead, over three levels; nothing listens there."""
+
+    options = {"http": "reverie_executor stub; reverie_fetch_deny 127.0.0.2;",
+               "server": "reverie_fetch list; reverie_fetch_allow 127.0.0.1 127.0.0.2;",
+               "locations": """
+                   location = /own { reverie runware; reverie_fetch_allow 127.0.0.3; reverie_fetch_deny 127.0.0.4; }
+                   location = /off { reverie runware; reverie_fetch off; }
+               """}
+
+    def is_allowed(self, path, address):
+        reply = self.server.generate(task(model="reverie:1@1", seedImage=f"http://{address}:8443/x.png"), path=path)
+        self.assertEqual(reply.status, 400)
+        return "the address is not allowed" not in reply.json()["error"]["message"]
+
+    def test_three_levels(self):
+        allowed = {path: [n for n in (1, 2, 3) if self.is_allowed(path, f"127.0.0.{n}")]
+                   for path in ("/generate", "/own", "/off")}
+        self.assertEqual(allowed, {"/generate": [1], "/own": [3], "/off": []})
 
 
 class Inheritance(ServerCase):
