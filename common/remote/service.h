@@ -25,6 +25,8 @@ typedef struct rv__service {
     const char *key_env;    /* environment variable of the key, unless the card names another  */
     const char *key_form;   /* header in front of the key: "Authorization: Bearer "            */
     const rv__mapping *map; /* ends with a row without parameter; NULL: takes everything     */
+    const rv__mapping *renames; /* without a map: what goes out under another name, or not at all;
+                                   for the documentation. May be NULL                      */
     bool is_idempotent;     /* the same task sent twice is done and paid once                  */
     bool wants_files;       /* input pictures named by URL must be fetched first               */
     /* What the map cannot say; NULL: nothing.  RV_UNSUPPORTED with the parameter. */

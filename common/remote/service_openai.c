@@ -50,7 +50,22 @@ static const rv__mapping lumenfall_map[] = {
     {0},
 };
 
-/* Another Reverie takes every parameter under our own names. */
+/* Another Reverie takes every other parameter under our own names. */
+static const rv__mapping reverie_renames[] = {
+    {"model", "model", NULL},
+    {"positivePrompt", "prompt", NULL},
+    {"negativePrompt", "negative_prompt", NULL},
+    {"width", "size", "WxH"},
+    {"height", "size", "WxH"},
+    {"numberResults", "n", NULL},
+    {"outputFormat", "output_format", NULL},
+    {"outputQuality", "output_compression", "not for PNG"},
+    {"seedImage", "image", "as an edit"},
+    {"maskImage", "mask", "as an edit"},
+    DONE_BY_US,
+    {0},
+};
+
 static bool is_reverie(const rv__errand *e)
 {
     return e->service == &rv__reverie;
@@ -286,6 +301,7 @@ const rv__service rv__reverie = {.name = "reverie",
                                  .label = "Reverie",
                                  .url = "http://127.0.0.1:8188/v1",
                                  .key_env = "REVERIE_API_KEY",
+                                 .renames = reverie_renames,
                                  .key_form = "Authorization: Bearer ",
                                  .wants_files = true,
                                  .check = check,

@@ -113,13 +113,18 @@ bool rv__service_ready(const rv__value *route)
 
 /* ---- what a service can say ---- */
 
-static const rv__mapping *mapped(const rv__service *s, const char *parameter)
+static const rv__mapping *row_of(const rv__mapping *list, const char *parameter)
 {
-    for (const rv__mapping *m = s->map; m && m->parameter; m++) {
+    for (const rv__mapping *m = list; m && m->parameter; m++) {
         if (strcmp(m->parameter, parameter) == 0)
             return m;
     }
     return NULL;
+}
+
+static const rv__mapping *mapped(const rv__service *s, const char *parameter)
+{
+    return row_of(s->map, parameter);
 }
 
 static bool is_default(const rv_task *t, const rv__value *v)
@@ -150,8 +155,8 @@ rv_status rv__service_check(const rv__service *s, const rv_task *t, const rv__va
 
 static void write_cell(rv__buf *b, const rv__service *s, const char *parameter)
 {
-    const rv__mapping *m = mapped(s, parameter);
-    if (!s->map)
+    const rv__mapping *m = row_of(s->map ? s->map : s->renames, parameter);
+    if (!s->map && !m)
         rv__buf_addf(b, " `%s` |", parameter);
     else if (!m)
         rv__buf_adds(b, " refused |");
