@@ -7,7 +7,7 @@ PORT   = 8188
 PROMPT = a pine forest at sunset with the sun on the right
 JOBS   = $(shell nproc)
 
-.PHONY: all demo test serve bench bench-full asan lua-valgrind tsan fuzz nightly train-demo install gimp-archive deb packages clean help
+.PHONY: all demo test serve bench bench-full asan crash lua-valgrind tsan fuzz nightly train-demo install gimp-archive deb packages clean help
 
 all: ## build everything
 	@$(BOX) -g build config/build $(BUILD)
@@ -42,7 +42,10 @@ SECONDS = 60
 fuzz: ## every fuzzer for SECONDS=60 seconds
 	@$(BOX) -g build,fuzz sh -c 'CC=clang config/build build-fuzz -Dfuzz=true -Dnginx=false -Dlua=disabled -Dgimp=disabled -Db_lundef=false && exec tests/fuzz/run build-fuzz $(SECONDS)'
 
-nightly: test asan tsan packages ## all of the above, longer
+crash: all ## 500 asynchronous tasks while processes are killed 100 times
+	@$(BOX) -g build,test sh -c 'BUILD_ROOT=$$PWD/build exec python3 tests/daemon/crash.py'
+
+nightly: test asan tsan packages crash ## all of the above, longer
 	@$(MAKE) --no-print-directory fuzz SECONDS=600
 
 train-demo: ## trains the model that ships, from nothing (hours; says how many)

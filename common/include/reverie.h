@@ -121,8 +121,11 @@ RV_API void rv_close(rv *r);
  *   threads      threads of the engine (0: cores - 1)
  *   queue        most tasks that wait or run at once (64)
  *   store        where asynchronous tasks and finished results are kept: the path of an SQLite file, which is made
- *                when it is missing and used by one process at a time (nowhere: they are refused, and a repeated
- *                taskUUID runs again).  What waits there is worked off from the first call on
+ *                when it is missing and used by one process at a time, or redis://[:PASSWORD@]HOST[:PORT][/DATABASE]
+ *                [?lease=MS], a Valkey that any number of processes share: a task whose process said nothing for MS
+ *                milliseconds (30000) is given to another (nowhere: asynchronous tasks are refused, and a repeated
+ *                taskUUID runs again).  What waits there is worked off from the first call on.  Not together with
+ *                daemon, which keeps what it runs
  *   backlog      most stored tasks that may wait (10000)
  *   attempts     how often a stored task is begun before it counts as one that kills its process (10)
  *   results_dir  where pictures asked for by URL are stored; without it outputType URL is unsupported here

@@ -6,7 +6,8 @@
 
 #include "job/threads.h"
 
-enum { BATCH = 64, AGAIN_MS = 1000, NAP_MS = 100, LOG_EVERY_MS = 60000, IDLE_MS = 86400000 };
+enum { BATCH = 64, AGAIN_MS = 1000, NAP_MS = 100, LOG_EVERY_MS = 60000, IDLE_MS = 86400000,
+       SHARED_MS = 100 /* how often to look for what other processes brought */ };
 
 typedef struct row {
     rv__op *first, *last;
@@ -92,19 +93,23 @@ static void wait_ms(rv__desk *d, int64_t ms)
     pthread_cond_timedwait(&d->work, &d->lock, &t);
 }
 
-/* The next ops to do, in order; 0: the desk closes. */
-static size_t next_batch(rv__desk *d, rv__op *batch[BATCH])
+/* The next ops to do, in order; none and *stop: the desk closes. */
+static size_t next_batch(rv__desk *d, rv__op *batch[BATCH], bool *stop)
 {
     size_t n = 0;
+    int64_t beat = d->queue->kind->tick ? d->queue->kind->tick(d->queue) : -1;
     pthread_mutex_lock(&d->lock);
     for (;;) {
         int64_t in = unpark(d, now_ms());
         if (d->in.first || d->stop)
             break;
-        wait_ms(d, in);
+        wait_ms(d, beat >= 0 && (in < 0 || beat < in) ? beat : in);
+        if (beat >= 0)
+            break; /* the queue's own clock must be looked at */
     }
     while (n < BATCH && d->in.first)
         batch[n++] = take(&d->in);
+    *stop = d->stop;
     pthread_mutex_unlock(&d->lock);
     return n;
 }
@@ -160,7 +165,9 @@ static void settle(rv__desk *d, rv__op *op, rv_status status, const rv_error *er
     bool is_again = status != RV_OK && op->insists;
     if (!closing && (is_idle || is_again)) {
         op->status = is_idle ? RV_TIMEOUT : status;
-        int again_ms = op->again_ms ? op->again_ms : IDLE_MS;
+        int again_ms = op->again_ms                 ? op->again_ms
+                       : d->queue->kind->is_shared ? SHARED_MS
+                                                   : IDLE_MS;
         op->not_before_ms = now_ms() + (is_idle ? again_ms : AGAIN_MS);
         add(&d->parked, op);
         return;
@@ -194,11 +201,10 @@ static void *run(void *arg)
     rv__desk *d = arg;
     rv__thread_prepare("reverie-desk");
     rv__op *batch[BATCH];
-    for (size_t n = next_batch(d, batch); n; n = next_batch(d, batch)) {
-        pthread_mutex_lock(&d->lock);
-        bool closing = d->stop;
-        pthread_mutex_unlock(&d->lock);
-        do_batch(d, batch, n, closing);
+    bool stop = false;
+    for (size_t n = next_batch(d, batch, &stop); n || !stop; n = next_batch(d, batch, &stop)) {
+        if (n)
+            do_batch(d, batch, n, stop);
     }
     return NULL;
 }

@@ -24,7 +24,8 @@ struct rv__op {
      * the desk closed before. */
     void (*done)(rv__op *op, rv_status status, const rv_error *err);
 
-    int again_ms; /* what had nothing to do is asked again after so long; 0: only when poked */
+    int again_ms; /* what had nothing to do is asked again after so long; 0: when poked, or as
+                     often as other processes may have brought something */
     bool heeds_pokes; /* with again_ms: sooner when poked */
 
     /* The desk's. */

@@ -64,13 +64,9 @@ static rv_status ending_posts(rv__op *op, rv__queue *q, rv_error *err)
     return q->kind->post_add(q, e->job->id, e->posts, e->post_count, err);
 }
 
-static void claim_more(rv *r);
-
 static void job_ending_done(rv__op *op, rv_status status, const rv_error *err)
 {
-    rv_job *j = ((rv__ending *)op)->job;
-    claim_more(j->r);
-    rv_job_unref(j);
+    rv_job_unref(((rv__ending *)op)->job);
 }
 
 static char *failure_text(const rv_task *t, const rv_error *err)
@@ -295,6 +291,8 @@ static rv_status claim_work(rv__op *op, rv__queue *q, rv_error *err)
     return s == RV_OK && !c->record.id ? RV_TIMEOUT : s;
 }
 
+static void claim_more(rv *r);
+
 static void claim_done(rv__op *op, rv_status status, const rv_error *err)
 {
     claim *c = (claim *)op;
@@ -304,6 +302,12 @@ static void claim_done(rv__op *op, rv_status status, const rv_error *err)
         run(r, &c->record);
     rv__record_free(&c->record);
     if (status == RV_OK)
+        claim_more(r);
+}
+
+void rv__durable_next(rv *r)
+{
+    if (r->claims)
         claim_more(r);
 }
 

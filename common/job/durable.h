@@ -9,6 +9,9 @@
  * there is none, or a second time.  Owner's thread. */
 rv_status rv__durable_open(rv *r, rv_error *err);
 
+/* A stored task has ended and was forgotten: there is room for the next one. */
+void rv__durable_next(rv *r);
+
 /* Claims nothing more; what runs goes on. */
 void rv__durable_pause(rv *r);
 

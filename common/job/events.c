@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "context.h"
+#include "durable.h"
 
 enum { EVENTS_PER_DISPATCH = 64 };
 
@@ -197,6 +198,8 @@ static void tell(rv *r, rv_job *j, const rv_event *e)
     rv_job_ref(j);
     if (e->kind == RV_EVENT_END)
         rv__job_forget(j);
+    if (e->kind == RV_EVENT_END && j->is_stored)
+        rv__durable_next(r);
     r->depth++;
     if (j->sink.event)
         j->sink.event(j->sink.user, j, e);

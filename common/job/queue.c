@@ -85,7 +85,9 @@ rv_status rv__record_same(const rv__record *a, const rv__record *b, bool *same)
 rv_status rv__queue_open(const char *where, rv__queue **out, rv_error *err)
 {
     *out = NULL;
-    return rv__queue_sqlite_open(where, out, err);
+    bool is_url = strncmp(where, "redis://", 8) == 0 || strncmp(where, "valkey://", 9) == 0;
+    return is_url ? rv__queue_valkey_open(where, out, err)
+                  : rv__queue_sqlite_open(where, out, err);
 }
 
 void rv__queue_close(rv__queue *q)

@@ -77,6 +77,9 @@ typedef struct rv__queue_kind {
     const char *name;
     bool is_shared; /* other processes may work on it at the same time */
     void (*close)(rv__queue *q);
+    /* Says that claimed tasks are still in our hands; returns milliseconds until it wants to be
+     * called again.  NULL: not needed. */
+    int (*tick)(rv__queue *q);
 
     /* All that is done between them is kept together or not at all.  lasting: it must survive the
      * loss of power, not only the death of processes. */
@@ -143,8 +146,10 @@ struct rv__queue {
     bool poked; /* there may be something to claim: set by whoever adds it, cleared by the desk */
 };
 
-/* Opens what `where` names: a path (SQLite; made when missing, its folder must exist).  Tasks that
- * a dead process left running wait again.  out (rv__queue_close). */
+/* Opens what `where` names: redis://[:PASSWORD@]HOST[:PORT][/DATABASE][?lease=MS] (Valkey; any
+ * number of processes) or a path (SQLite; made when missing, its folder must exist; one process).
+ * Tasks that a dead process left running wait again, with Valkey once its lease is over.  out
+ * (rv__queue_close). */
 rv_status rv__queue_open(const char *where, rv__queue **out, rv_error *err);
 void rv__queue_close(rv__queue *q); /* NULL is fine */
 
@@ -160,5 +165,6 @@ rv_status rv__record_same(const rv__record *a, const rv__record *b, bool *same);
 char *rv__queue_text(const char *text, bool *ok);
 
 rv_status rv__queue_sqlite_open(const char *path, rv__queue **out, rv_error *err);
+rv_status rv__queue_valkey_open(const char *url, rv__queue **out, rv_error *err);
 
 #endif

@@ -254,6 +254,16 @@ class Uploads(DurableTest):
             self.assertEqual((status, reply["error"]["code"]), (400, code), picture)
 
 
+class Many(DurableTest):
+    def test_tasks_that_end_at_once(self):
+        """However ends and claims meet, the next task is always taken."""
+        for round in range(10):
+            numbers = range(100 * round, 100 * round + 40)
+            self.acknowledge(*[later(i, steps=1) for i in numbers])
+            for i in numbers:
+                self.assertEqual(self.finished(i)[1], [])
+
+
 class Tasks(DurableTest):
     """Paths by taskUUID."""
     options = ("--stub-ms", "30", "--grace", "0")

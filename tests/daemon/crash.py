@@ -1,0 +1,360 @@
+#!/usr/bin/env python3
+"""crash.py [--tasks N] [--kills N] [--nodes N] [--workers N] [--queue URL] [--valkey] [--seed N]
+
+Asynchronous tasks under load while nginx workers, nginx masters, reveried (and Valkey) are killed with SIGKILL at
+random; then an independent look: every acknowledged task has ended with exactly one result, and each of its pictures
+is, byte for byte, the one its prompt and seed make on a daemon that nobody ever killed.
+
+What a client does here is what clients do: it repeats a request with the same taskUUID until it has an answer.
+"""
+import argparse
+import base64
+import http.client
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../hosts/nginx"))
+import harness  # noqa: E402
+from harness import BUILD, CARDS, SLOW, children, free_port, is_alive  # noqa: E402
+
+PATIENCE = 120 * SLOW  # seconds without progress before a run has failed
+
+
+class Restless:
+    """A process that is started again as often as it is killed."""
+
+    def __init__(self, name, command, folder, alive=None):
+        self.name, self.command, self.alive = name, command, alive
+        self.log = open(os.path.join(folder, name + ".log"), "ab")
+        self.starts, self.stopping, self.process = 0, False, None
+        self.thread = threading.Thread(target=self.tend, daemon=True)
+        self.thread.start()
+
+    def tend(self):
+        while not self.stopping:
+            self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log,
+                                            start_new_session=True)
+            self.starts += 1
+            self.process.wait()
+            self.kill_group()  # workers of a dead master, as a service manager does it
+            time.sleep(0.02)
+
+    def kill_group(self):
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+
+    def kill(self):
+        if self.process and self.process.poll() is None:
+            self.process.kill()
+            return True
+        return False
+
+    def stop(self):
+        self.stopping = True
+        while self.thread.is_alive():
+            self.kill_group()
+            self.thread.join(0.05)
+        self.log.close()
+
+
+class Node:
+    """reveried processes and one nginx in front of the first of them."""
+
+    template = """
+{user}
+daemon off; worker_processes 2; worker_shutdown_timeout 5s;
+load_module {module};
+error_log {dir}/error.log warn; pid {dir}/pid;
+events {{ worker_connections 512; }}
+http {{
+    access_log off;
+    client_body_temp_path {dir}/body; proxy_temp_path {dir}/proxy; fastcgi_temp_path {dir}/fastcgi;
+    uwsgi_temp_path {dir}/uwsgi; scgi_temp_path {dir}/scgi;
+    reverie_model_cards {cards}; reverie_results_dir {results}; reverie_daemon unix:{dir}/s0;
+    server {{
+        listen 127.0.0.1:{port} reuseport;
+        location /generate {{ reverie runware; reverie_results_url http://pictures/; }}
+        location / {{ root {results}; }}
+    }}
+}}
+"""
+
+    def __init__(self, folder, results, count, queue):
+        self.folder, self.port = folder, free_port()
+        os.makedirs(folder)
+        self.daemons = []
+        for i in range(count):
+            state = os.path.join(folder, f"state{i}")
+            os.makedirs(state)
+            os.symlink(results, os.path.join(state, "results"))
+            command = [os.path.join(BUILD, "reveried"), "--socket", os.path.join(folder, f"s{i}"), "--state", state,
+                       "--models", CARDS, "--executor", "stub", "--stub-ms", "5", "--attempts", "1000"]
+            self.daemons.append(Restless(f"reveried{i}", command + (["--queue", queue] if queue else []), folder))
+        conf = os.path.join(folder, "nginx.conf")
+        with open(conf, "w") as f:
+            f.write(self.template.format(dir=folder, port=self.port, results=results, cards=CARDS,
+                                         module=harness.MODULE, user="user root;" if os.getuid() == 0 else ""))
+        self.nginx = Restless("nginx", ["nginx", "-p", folder, "-c", conf, "-e", os.path.join(folder, "error.log")],
+                              folder)
+
+    def workers(self):
+        return [p for p in children(self.nginx.process.pid) if is_alive(p)] if self.nginx.process else []
+
+    def stop(self):
+        self.nginx.stop()
+        for d in self.daemons:
+            d.stop()
+
+
+class Run:
+    def __init__(self, tasks=500, kills=100, nodes=1, workers=1, queue=None, valkey=False, seed=None, say=print):
+        self.random = random.Random(seed)
+        self.say = say
+        self.folder = tempfile.mkdtemp(prefix="crash-")
+        self.results = os.path.join(self.folder, "results")
+        os.makedirs(self.results)
+        self.valkey = self.start_valkey() if valkey else None
+        queue = f"redis://127.0.0.1:{self.valkey_port}/0?lease=1000" if valkey else queue
+        self.kills, self.kills_wanted = 0, kills
+        self.killed = {}
+        self.nodes = [Node(os.path.join(self.folder, f"node{i}"), self.results, workers, queue) for i in range(nodes)]
+        self.tasks = [self.make(i) for i in range(tasks)]
+        self.todo = list(range(tasks))
+        self.acknowledged = {}
+        self.repeats = 0
+        self.lock = threading.Lock()
+        self.moved = time.monotonic()
+
+    def start_valkey(self):
+        self.valkey_port = free_port()
+        command = ["valkey-server", "--port", str(self.valkey_port), "--bind", "127.0.0.1", "--dir", self.folder,
+                   "--appendonly", "yes", "--appendfsync", "everysec", "--save", ""]
+        return Restless("valkey", command, self.folder)
+
+    def make(self, i):
+        """Every other task leaves the choice of the seed to us."""
+        body = {"taskType": "imageInference", "taskUUID": f"c4a50000-0000-4000-8000-{i:012d}",
+                "model": "runware:97@3", "positivePrompt": f"picture {i}", "width": 128, "height": 128,
+                "steps": self.random.randint(1, 8), "numberResults": self.random.choice((1, 1, 2, 3)),
+                "outputFormat": "PNG", "deliveryMethod": "async"}
+        if i % 2:
+            body["seed"] = self.random.randrange(1 << 40)
+        return body
+
+    # -- the client --
+
+    def ask(self, *tasks):
+        """An answer of any node: (status, reply); None where there was none."""
+        node = random.choice(self.nodes)
+        c = http.client.HTTPConnection("127.0.0.1", node.port, timeout=10 * SLOW)
+        try:
+            c.request("POST", "/generate", json.dumps(tasks))
+            r = c.getresponse()
+            return r.status, json.loads(r.read())
+        except (OSError, http.client.HTTPException, ValueError):
+            return None
+        finally:
+            c.close()
+
+    def send(self):
+        while True:
+            with self.lock:
+                if not self.todo:
+                    return
+                i = self.todo.pop(self.random.randrange(len(self.todo)))
+            while self.is_early():
+                time.sleep(0.02)
+            while not self.try_send(i):
+                time.sleep(random.uniform(0.005, 0.05))
+                self.check_patience()
+
+    def is_early(self):
+        """Tasks arrive as long as something is killed."""
+        return len(self.acknowledged) * self.kills_wanted > (self.kills + 1) * len(self.tasks)
+
+    def try_send(self, i):
+        answer = self.ask(self.tasks[i])
+        if answer and answer[0] == 200:
+            expected = {"data": [{"taskType": "imageInference", "taskUUID": self.tasks[i]["taskUUID"]}]}
+            assert answer[1] == expected, answer
+            with self.lock:
+                self.acknowledged[i] = True
+                self.moved = time.monotonic()
+            return True
+        assert not answer or answer[0] in (429, 500, 502, 503, 504), answer
+        self.repeats += 1
+        return False
+
+    def check_patience(self):
+        if time.monotonic() - self.moved > PATIENCE:
+            raise AssertionError(f"nothing moved for {PATIENCE:.0f} s: {len(self.acknowledged)} acknowledged")
+
+    # -- the killer --
+
+    def kill_one(self):
+        node = self.random.choice(self.nodes)
+        kind = self.random.choice(["worker", "master", "reveried", "reveried", "reveried"] +
+                                  (["valkey"] if self.valkey else []))
+        if kind == "worker":
+            workers = node.workers()
+            if not workers:
+                return False
+            try:
+                os.kill(self.random.choice(workers), signal.SIGKILL)
+            except ProcessLookupError:
+                return False
+        elif not {"master": node.nginx, "reveried": self.random.choice(node.daemons), "valkey": self.valkey}[kind].kill():
+            return False
+        self.killed[kind] = self.killed.get(kind, 0) + 1
+        return True
+
+    def kill_all(self):
+        while self.kills < self.kills_wanted:
+            time.sleep(self.random.uniform(0.02, 0.35))
+            self.kills += self.kill_one()
+
+    # -- the checker --
+
+    def response(self, i):
+        answer = self.ask({"taskType": "getResponse", "taskUUID": self.tasks[i]["taskUUID"]})
+        if not answer or answer[0] in (502, 503, 504):
+            return None
+        assert answer[0] == 200, f"acknowledged, but now: {answer}"
+        return answer[1]
+
+    def wait_end(self, i):
+        while True:
+            reply = self.response(i)
+            if reply and all(item["status"] != "processing" for item in reply["data"]):
+                with self.lock:
+                    self.moved = time.monotonic()
+                return reply
+            time.sleep(0.02)
+            self.check_patience()
+
+    def check(self, i, reference):
+        """One acknowledged task: its pictures, each the right one, and the same answer when asked again."""
+        body, reply = self.tasks[i], self.wait_end(i)
+        assert "errors" not in reply, reply
+        assert len(reply["data"]) == body["numberResults"], reply
+        first = reply["data"][0]["seed"]
+        assert first == body.get("seed", first), (body, reply)
+        for k, item in enumerate(reply["data"]):
+            assert item["seed"] == first + k, reply
+            with open(os.path.join(self.results, item["imageURL"].rsplit("/", 1)[1]), "rb") as f:
+                picture = f.read()
+            assert picture == reference.paint(body, first + k), f"task {i}: picture {k} is not that of its seed"
+        assert len({item["imageUUID"] for item in reply["data"]}) == len(reply["data"])
+        assert self.wait_end(i) == reply, "another answer the second time"
+        return len(reply["data"])
+
+    def run(self):
+        try:
+            self.load()
+            self.say(f"# {len(self.acknowledged)} of {len(self.tasks)} tasks acknowledged, {self.repeats} repeats, "
+                     f"killed: {self.killed}")
+            with Reference(self.folder) as reference:
+                pictures = sum(self.check(i, reference) for i in sorted(self.acknowledged))
+            self.say(f"# {pictures} pictures of {len(self.acknowledged)} tasks are those of their seeds")
+            starts = {d.name: d.starts for n in self.nodes for d in [n.nginx, *n.daemons]}
+            self.say(f"# starts: {starts}")
+            self.check_logs()
+            return len(self.acknowledged)
+        finally:
+            self.stop()
+
+    def load(self):
+        errors = []
+
+        def guarded(work):
+            try:
+                work()
+            except BaseException as e:  # a thread's failure is the run's
+                errors.append(e)
+        threads = [threading.Thread(target=guarded, args=(self.send,)) for _ in range(8)]
+        killer = threading.Thread(target=guarded, args=(self.kill_all,))
+        for t in [*threads, killer]:
+            t.start()
+        for t in [*threads, killer]:
+            t.join()
+        if errors:
+            raise errors[0]
+
+    def check_logs(self):
+        for root, _, names in os.walk(self.folder):
+            for name in names:
+                if name.endswith(".log"):
+                    with open(os.path.join(root, name), errors="replace") as f:
+                        for line in f:
+                            assert "Sanitizer" not in line and "runtime error:" not in line, line
+
+    def stop(self):
+        for node in self.nodes:
+            node.stop()
+        if self.valkey:
+            self.valkey.stop()
+        if os.environ.get("KEEP"):
+            self.say(f"# kept {self.folder}")
+        else:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Reference:
+    """A daemon that nobody kills."""
+
+    def __init__(self, folder):
+        self.socket, state = os.path.join(folder, "reference"), os.path.join(folder, "reference-state")
+        self.process = subprocess.Popen([os.path.join(BUILD, "reveried"), "--socket", self.socket, "--state", state,
+                                         "--models", CARDS, "--executor", "stub"], stderr=subprocess.DEVNULL)
+        self.count = 0
+
+    def __enter__(self):
+        harness.wait_until(lambda: os.path.exists(self.socket), what="the reference daemon")
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.wait()
+
+    def paint(self, body, seed):
+        import reveried
+        self.count += 1
+        body = {**body, "seed": seed, "numberResults": 1, "deliveryMethod": "sync", "outputType": "base64Data",
+                "taskUUID": f"4ef00000-0000-4000-8000-{self.count:012d}"}
+        c = reveried.Connection(self.socket)
+        c.request("POST", "/generate", json.dumps([body]))
+        reply = json.loads(c.getresponse().read())
+        c.close()
+        return base64.b64decode(reply["data"][0]["imageBase64Data"])
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    p.add_argument("--tasks", type=int, default=500)
+    p.add_argument("--kills", type=int, default=100)
+    p.add_argument("--nodes", type=int, default=1)
+    p.add_argument("--workers", type=int, default=1, help="reveried processes of each node (more than one: Valkey)")
+    p.add_argument("--queue", help="where tasks are kept, instead of each node's own SQLite file")
+    p.add_argument("--valkey", action="store_true", help="start a Valkey for this run, and kill it too")
+    p.add_argument("--seed", type=int, default=random.randrange(1 << 30))
+    o = p.parse_args()
+    print(f"# seed {o.seed}")
+    began = time.monotonic()
+    n = Run(**vars(o)).run()
+    print(f"ok: {n} acknowledged tasks ended with exactly one result each, {o.kills} kills, "
+          f"{time.monotonic() - began:.0f} s")
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+    main()
