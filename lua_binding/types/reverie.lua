@@ -21,6 +21,7 @@
 ---@field outputQuality? integer Compression; higher keeps more and makes larger files. (20 to 99; default 95)
 ---@field outputType? "URL"|"base64Data"|"dataURI" How the reply carries the pictures. (default URL)
 ---@field positivePrompt string What the picture shows; __BLANK__ makes one without any words. (1 to 10000 characters)
+---@field promptWeighting? "compel"|"sdEmbeds" How parts of the prompt are stressed.
 ---@field safety? reverie.Request.safety Whether and how content is checked.
 ---@field scheduler? string How the noise is taken away; Default is the model's own. (default Default)
 ---@field seed? integer|string The same seed gives the same picture again; without it one of 32 bits is drawn. (0 to 9223372036854776000)
