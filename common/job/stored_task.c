@@ -271,7 +271,7 @@ static void cancel_done(rv__op *op, rv_status status, const rv_error *err)
     if (j) /* it began meanwhile */
         rv_job_cancel(j);
     if (slot->error.status == RV_OK)
-        answer_cancel(slot, e->was != RV__EXPIRED, e->was <= RV__RUNNING);
+        answer_cancel(slot, e->was != RV__EXPIRED, e->was == RV__WAITING || j);
     errand_free(e);
     rv__call_slot_ended(slot);
 }
