@@ -7,7 +7,7 @@ PORT   = 8188
 PROMPT = a pine forest at sunset with the sun on the right
 JOBS   = $(shell nproc)
 
-.PHONY: all demo test serve bench bench-full asan crash lua-valgrind tsan fuzz nightly train-demo install gimp-archive deb packages clean help
+.PHONY: all demo test serve bench bench-full asan crash lua-valgrind tsan vulkan fuzz nightly train-demo install gimp-archive deb packages clean help
 
 all: ## build everything
 	@$(BOX) -g build config/build $(BUILD)
@@ -37,6 +37,9 @@ lua-valgrind: ## the specs of the Lua module on Lua 5.1 under valgrind
 
 tsan: ## tests of threads under ThreadSanitizer
 	@$(BOX) -g build,test sh -c 'config/build build-tsan -Db_sanitize=thread -Db_lundef=false -Dnginx=false -Dgimp=disabled && exec tests/run build-tsan --suite threads'
+
+vulkan: ## parity of products made through Vulkan, on this machine's GPU or a driver in software
+	@$(BOX) -g build,test,vulkan sh -c 'config/build $(BUILD) && exec tests/run $(BUILD) --suite device'
 
 SECONDS = 60
 fuzz: ## every fuzzer for SECONDS=60 seconds

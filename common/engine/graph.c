@@ -9,16 +9,19 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <unistd.h>
 
 #include "base/memory.h"
 #include "graph_op.h"
 #include "int8.h"
+#include "product_device.h"
 
 enum { ALIGN = 64, MAX_THREADS = 256, REMEMBERED = 4 };
 
 struct rv__device {
     ggml_backend_t backend;
+    rv__gpu *gpu; /* makes the products; NULL: the processor does */
     int threads;
     size_t scratch_bytes; /* per thread */
     void *scratch_block;  /* what was allocated */
@@ -60,6 +63,7 @@ struct rv__graph {
     rv__cancel_fn *cancelled; /* during a run */
     void *cancelled_user;
     atomic_bool stop;
+    const char *_Atomic failed; /* by a kernel, in this run */
 };
 
 /* ---- device ---- */
@@ -73,6 +77,11 @@ static void quiet(enum ggml_log_level level, const char *text, void *user)
 static void load_backends(void)
 {
     ggml_log_set(quiet, NULL);
+    /* Vulkan's products are to be as exact as it can. */
+    if (getenv("REVERIE_DEVICE")) {
+        setenv("GGML_VK_DISABLE_F16", "1", 0);
+        setenv("GGML_VK_DISABLE_INTEGER_DOT_PRODUCT", "1", 0);
+    }
     ggml_backend_load_all();
     /* Our kernels call sgemm from all threads of the device at once; each call must stay on its own
      * thread.  This is for OpenBLAS with its own pool; its OpenMP build is told in rv__graph_run.
@@ -110,6 +119,14 @@ rv_status rv__device_open(int threads, rv__device **out, rv_error *err)
                         "ggml has no back end for this CPU (is libggml-cpu installed?)");
     }
     set_threads(d->backend, d->threads);
+    const char *gpu = getenv("REVERIE_DEVICE");
+    if (gpu && *gpu && strcasecmp(gpu, "cpu") != 0) {
+        rv_status status = rv__gpu_open(gpu, &d->gpu, err);
+        if (status != RV_OK) {
+            rv__device_close(d);
+            return status;
+        }
+    }
     *out = d;
     return RV_OK;
 }
@@ -118,6 +135,7 @@ void rv__device_close(rv__device *d)
 {
     if (!d)
         return;
+    rv__gpu_close(d->gpu);
     ggml_backend_free(d->backend);
     rv__free(d->scratch_block);
     rv__free(d);
@@ -207,6 +225,16 @@ void *rv__graph_alloc(rv__graph *g, size_t size)
 struct ggml_context *rv__graph_context(rv__graph *g)
 {
     return g->context;
+}
+
+rv__gpu *rv__graph_gpu(const rv__graph *g)
+{
+    return g->device->gpu;
+}
+
+void rv__op_fail(rv__op *op, const char *why)
+{
+    atomic_store(&op->graph->failed, why);
 }
 
 int rv__graph_threads(const rv__graph *g)
@@ -410,6 +438,7 @@ static rv_status compute(rv__graph *g, struct ggml_cgraph *nodes, rv__cancel_fn 
 
     /* Another graph of the device may have needed more scratch and moved it; it never shrinks. */
     atomic_store(&g->stop, false);
+    atomic_store(&g->failed, NULL);
     g->cancelled = cancelled;
     g->cancelled_user = user;
     set_abort(g, asked_to_stop);
@@ -422,6 +451,9 @@ static rv_status compute(rv__graph *g, struct ggml_cgraph *nodes, rv__cancel_fn 
     set_abort(g, NULL);
     if (atomic_load(&g->stop))
         return rv__fail(err, RV_CANCELLED, "cancelled");
+    const char *failed = atomic_load(&g->failed);
+    if (failed)
+        return rv__fail(err, RV_INTERNAL, "%s", failed);
     if (status != GGML_STATUS_SUCCESS)
         return rv__fail(err, status == GGML_STATUS_ALLOC_FAILED ? RV_MEMORY : RV_INTERNAL,
                         "graph failed: %s", ggml_status_to_string(status));

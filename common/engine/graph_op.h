@@ -22,6 +22,13 @@ typedef struct rv__op {
 void *rv__graph_alloc(rv__graph *g, size_t size);
 
 struct ggml_context *rv__graph_context(rv__graph *g);
+
+/* The device that makes the products of this graph; NULL: the processor. */
+struct rv__gpu *rv__graph_gpu(const rv__graph *g);
+
+/* From a kernel: the run fails with RV_INTERNAL and this sentence (static). */
+void rv__op_fail(rv__op *op, const char *why);
+
 int rv__graph_threads(const rv__graph *g);
 
 /* True when n more tensors fit; otherwise the graph is marked as full. */
@@ -77,6 +84,7 @@ void rv__patch_free(rv__patch *list);
 /* Puts `weight` times a part behind the list; out of memory: false. */
 bool rv__patch_add(rv__patch **list, const struct rv__lora_part *part, float weight);
 
+typedef struct rv__copy rv__copy;     /* a weight on another device (product_device.c) */
 typedef struct rv__packed rv__packed; /* a weight in eight bits (product_int8.c) */
 
 typedef struct rv__leaf {
@@ -84,8 +92,10 @@ typedef struct rv__leaf {
     rv__addition *additions;
     rv__patch *patches;
     rv__packed *packed; /* owned; NULL until a fast graph uses the weight */
+    rv__copy *copy;     /* owned; NULL until a product wants it on another device */
 } rv__leaf;
 void rv__packed_free(rv__packed *p);
+void rv__copy_free(rv__copy *c);
 
 /* Rows of a weight as F32, whatever it is stored as; plain: what the leaf says of itself is all. */
 bool rv__weight_is_plain(const struct ggml_tensor *leaf);

@@ -69,8 +69,10 @@ void rv__params_close(rv__params *p)
         rv__free(c);
     }
     rv__params_plain(p);
-    for (size_t i = 0; p->leaves && i < p->used; i++)
+    for (size_t i = 0; p->leaves && i < p->used; i++) {
         rv__packed_free(p->leaves[i].packed);
+        rv__copy_free(p->leaves[i].copy);
+    }
     rv__free(p->leaves);
     rv__free(p->memory);
     rv__free(p->part);

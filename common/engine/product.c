@@ -7,6 +7,7 @@
 
 #include "base/memory.h"
 #include "graph_op.h"
+#include "product_device.h"
 #include "product_int8.h"
 #include "tensor_rows.h"
 #include "vector_math.h"
@@ -275,6 +276,9 @@ static struct ggml_tensor *single(rv__graph *g, struct ggml_tensor *weight,
 
     if (!weight || !x || !fits(g, weight, x))
         return NULL;
+    rv__gpu_product there = {.weight = weight, .gate = gate, .bias = bias};
+    if (rv__gpu_fits(g, &there, x->ne[1] * x->ne[2]))
+        return rv__gpu_build(g, &there, x);
     if (rv__int8_fits(g, weight, gate, x->ne[1] * x->ne[2]))
         return rv__int8_build(g, &(rv__int8_product){.weight = weight, .gate = gate, .bias = bias},
                               x, weight->ne[0], weight->ne[1], x->ne[1] * x->ne[2]);
@@ -309,6 +313,8 @@ struct ggml_tensor *rv__swiglu(rv__graph *g, struct ggml_tensor *w1, struct ggml
 bool rv__grouped_in_bytes(rv__graph *g, struct ggml_tensor *const *weights,
                           struct ggml_tensor *const *gates, int groups, int64_t rows)
 {
+    if (rv__graph_gpu(g))
+        return false;
     for (int i = 0; i < groups; i++)
         if (!rv__int8_fits(g, weights[i], gates ? gates[i] : NULL, rows))
             return false;
@@ -328,6 +334,10 @@ struct ggml_tensor *rv__grouped_linear(rv__graph *g, struct ggml_tensor *const *
     for (int i = 0; i < groups; i++)
         if (!weights[i] || (!in_bytes && !fits(g, weights[i], x)))
             return NULL;
+    rv__gpu_product there = {
+        .groups = groups, .weights = weights, .gates = gate_weights, .offsets = offsets};
+    if (!in_bytes && rv__gpu_fits(g, &there, x->ne[1]))
+        return rv__gpu_build(g, &there, x);
     if (rv__grouped_in_bytes(g, weights, gate_weights, groups, x->ne[1]))
         return rv__int8_build(g,
                               &(rv__int8_product){.groups = groups, .weights = weights,
