@@ -554,6 +554,7 @@ static void close_window(grv_window *w, GimpPlugIn *plug_in)
 bool grv_window_run(GimpPlugIn *plug_in, const char *command, GimpImage *image, GError **error)
 {
     gimp_ui_init("reverie");
+    gegl_init(NULL, NULL); /* slow the first time: now, and not with the first result */
     grv_engine *e = grv_engine_new(true, error);
     if (!e)
         return false;
