@@ -185,8 +185,11 @@ static rv_status open_model(engine *e, const rv__model *model, rv_error *err)
 
     if (status == RV_OK)
         status = read_precision(model, &fast, err);
-    if (status == RV_OK)
+    if (status == RV_OK) {
         rv__pipeline_fast(e->pipeline, fast);
+        rv__pipeline_memory(e->pipeline,
+                            1e9 * rv__json_get_number(model->engine, "memory_limit", 0));
+    }
     return status;
 }
 

@@ -157,6 +157,7 @@ typedef struct group_norm {
     int64_t groups;
     float eps;
     bool with_silu;
+    rv__norm_share share;
 } group_norm;
 
 static RV__VECTOR void scale_plane(const float *restrict x, float *restrict y, int64_t n, float by,
@@ -187,6 +188,25 @@ static RV__VECTOR void statistics(const float *x, int64_t n, double *mean, doubl
     *variance = squares / (double)n;
 }
 
+/* A group belongs to one task, so that its sums need no lock. */
+static void group_statistics(const group_norm *p, int64_t group, const float *x, int64_t n,
+                             double *mean, double *variance)
+{
+    double *sums = p->share.sums;
+
+    if (sums || !p->share.given)
+        statistics(x, n, mean, variance);
+    if (sums) {
+        sums[3 * group] += *mean * (double)n;
+        sums[3 * group + 1] += (*variance + *mean * *mean) * (double)n;
+        sums[3 * group + 2] += (double)n;
+    }
+    if (p->share.given) {
+        *mean = p->share.given[2 * group];
+        *variance = p->share.given[2 * group + 1];
+    }
+}
+
 static void run_group_norm(struct ggml_tensor *dst, int thread, int threads, void *user)
 {
     group_norm *p = user;
@@ -200,7 +220,7 @@ static void run_group_norm(struct ggml_tensor *dst, int thread, int threads, voi
         float *y = (float *)dst->data + start;
         double mean, variance;
 
-        statistics(x, each * pixels, &mean, &variance);
+        group_statistics(p, task % p->groups, x, each * pixels, &mean, &variance);
         for (int64_t c = 0; c < each; c++) {
             double by = weight[channel + c] / sqrt(variance + (double)p->eps);
             float plus = (float)(bias[channel + c] - mean * by);
@@ -216,7 +236,7 @@ static void run_group_norm(struct ggml_tensor *dst, int thread, int threads, voi
 
 struct ggml_tensor *rv__group_norm(rv__graph *g, struct ggml_tensor *x, struct ggml_tensor *weight,
                                    struct ggml_tensor *bias, int64_t groups, float eps,
-                                   bool with_silu)
+                                   bool with_silu, const rv__norm_share *share)
 {
     struct ggml_tensor *args[3] = {x, weight, bias};
     group_norm *p;
@@ -234,5 +254,7 @@ struct ggml_tensor *rv__group_norm(rv__graph *g, struct ggml_tensor *x, struct g
     p->groups = groups;
     p->eps = eps;
     p->with_silu = with_silu;
+    if (share)
+        p->share = *share;
     return rv__op_node(g, GGML_TYPE_F32, x->ne, args, 3, run_group_norm, &p->base);
 }

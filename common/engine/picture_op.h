@@ -15,9 +15,16 @@ typedef struct rv__conv {
 
 struct ggml_tensor *rv__conv2d(rv__graph *g, const rv__conv *c, struct ggml_tensor *x);
 
-/* silu(group_norm(x) * weight + bias), or without the silu. */
+/* How the parts of one picture share the statistics of their group norms (batches of one). */
+typedef struct rv__norm_share {
+    double *sums;        /* per group: sum, sum of squares, count of what passed; NULL: not wanted */
+    const double *given; /* per group: mean and variance to use; NULL: the part's own */
+} rv__norm_share;
+
+/* silu(group_norm(x) * weight + bias), or without the silu.  share: NULL, or what is borrowed until
+ * the graph ran. */
 struct ggml_tensor *rv__group_norm(rv__graph *g, struct ggml_tensor *x, struct ggml_tensor *weight,
                                    struct ggml_tensor *bias, int64_t groups, float eps,
-                                   bool with_silu);
+                                   bool with_silu, const rv__norm_share *share);
 
 #endif

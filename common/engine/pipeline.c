@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "memory_plan.h"
 #include "picture_start.h"
 #include "preview.h"
 #include "lora_set.h"
@@ -31,6 +32,7 @@ struct rv__pipeline {
     rv__lora_set *loras;
     int calls, skipped;   /* of the last picture */
     bool is_fast;
+    double memory_limit; /* bytes; 0: none */
     rv__preview *preview; /* NULL until somebody wants to watch */
 };
 
@@ -231,6 +233,15 @@ static size_t sequence_of(const rv__pipeline *p, const rv__picture_request *r)
     return asked && (asked < most || most == RV__TEXT_LENGTH) ? asked : most;
 }
 
+static rv_status check_memory(const job *j, rv_error *err)
+{
+    const rv__pipeline *p = j->p;
+    int64_t step = rv__vae_about(p->vae)->factor * rv__transformer_about(p->transformer)->patch;
+
+    return rv__memory_check(p->weights, (double)rv__transformer_bytes(p->transformer),
+                            p->memory_limit, j->r->width, j->r->height, step, err);
+}
+
 /* Texts in the order of the batch: with guidance the negative one first. */
 static rv_status encode_texts(job *j, rv_error *err)
 {
@@ -263,8 +274,14 @@ static rv_status encode_texts(job *j, rv_error *err)
     }
     rv__transformer_fast(j->p->transformer, j->p->is_fast);
     rv__transformer_reuse(j->p->transformer, r->cache);
-    return rv__transformer_prepare(j->p->transformer, j->width, j->height, conditions, (int)j->rows,
+    status = rv__transformer_prepare(j->p->transformer, j->width, j->height, conditions, (int)j->rows,
                                    err);
+    if (j->p->memory_limit > 0) {
+        rv__memory_rest(j->p->weights, "text_encoder");
+        if (status == RV_OK)
+            status = check_memory(j, err);
+    }
+    return status;
 }
 
 static rv_status begin(job *j, rv_error *err)
@@ -405,6 +422,9 @@ static rv_status decode(job *j, uint8_t *bytes, float *decoded, rv_error *err)
 
     if (rv__transformer_bytes(j->p->transformer) > IDLE_BYTES)
         rv__transformer_release(j->p->transformer);
+    if (j->p->memory_limit > 0)
+        rv__memory_rest(j->p->weights, "transformer");
+    rv__vae_limit(j->p->vae, (size_t)(j->p->memory_limit / 2));
     if (!planes)
         planes = rv__alloc((size_t)(r->width * r->height) * 3 * sizeof *planes);
     if (!planes)
@@ -417,6 +437,11 @@ static rv_status decode(job *j, uint8_t *bytes, float *decoded, rv_error *err)
     if (!decoded)
         rv__free(planes);
     return status;
+}
+
+void rv__pipeline_memory(rv__pipeline *p, double bytes)
+{
+    p->memory_limit = bytes > 0 ? bytes : 0;
 }
 
 void rv__pipeline_fast(rv__pipeline *p, bool fast)

@@ -24,6 +24,11 @@ rv_status rv__pipeline_load(rv__pipeline *p, rv_error *err);
  * them (rv__transformer_fast); texts and autoencoder stay in float32. */
 void rv__pipeline_fast(rv__pipeline *p, bool fast);
 
+/* Bytes that weights and activations may take together; 0 (the default): no limit.  With one, parts
+ * give their weights back when they have done their work, and a picture that cannot fit is refused
+ * before it begins (memory_plan.h). */
+void rv__pipeline_memory(rv__pipeline *p, double bytes);
+
 /* A LoRA file and how strongly it acts. */
 typedef struct rv__lora_use {
     const char *path;

@@ -8,7 +8,8 @@
 #include "base/memory.h"
 #include "picture_op.h"
 
-#define NORM_EPS 1e-6f
+#define NORM_EPS      1e-6f
+#define DEFAULT_LIMIT ((size_t)4 << 30)
 
 struct rv__vae {
     rv__device *device;
@@ -16,6 +17,7 @@ struct rv__vae {
     rv__vae_config config;
     rv__tap_fn *tap;
     void *tap_user;
+    size_t limit; /* bytes of a decoder's activations */
 };
 
 /* ---- configuration ---- */
@@ -77,6 +79,7 @@ rv_status rv__vae_open(rv__device *d, const rv__weights *w, rv__vae **out, rv_er
     if (!v)
         return rv__fail(err, RV_MEMORY, "out of memory");
     v->device = d;
+    v->limit = DEFAULT_LIMIT;
     status = rv__weights_json(w, "vae/config.json", &json, err);
     if (status == RV_OK)
         status = rv__vae_parse(json, &v->config, err);
@@ -117,6 +120,8 @@ typedef struct work {
     rv__vae *vae;
     rv__graph *graph;
     const char *part; /* "encoder" or "decoder" */
+    double *sums, *given; /* of the norms of a tile (rv__norm_share), one after the other */
+    int64_t norms;        /* how many were built */
 } work;
 
 static struct ggml_tensor *convolve(work *w, struct ggml_tensor *x, int64_t out, int kernel,
@@ -134,11 +139,12 @@ static const rv__conv no_border = {.stride = 1};
 
 static struct ggml_tensor *norm(work *w, struct ggml_tensor *x, bool with_silu, const char *name)
 {
-    int64_t n = x ? x->ne[2] : -1;
+    int64_t n = x ? x->ne[2] : -1, groups = w->vae->config.groups, at = w->norms++ * groups;
+    rv__norm_share share = {w->sums ? w->sums + 3 * at : NULL, w->given ? w->given + 2 * at : NULL};
 
     return rv__group_norm(w->graph, x, rv__param_vector(w->vae->params, n, "%s.weight", name),
-                          rv__param_vector(w->vae->params, n, "%s.bias", name),
-                          w->vae->config.groups, NORM_EPS, with_silu);
+                          rv__param_vector(w->vae->params, n, "%s.bias", name), groups, NORM_EPS,
+                          with_silu, &share);
 }
 
 static struct ggml_tensor *resnet(work *w, struct ggml_tensor *x, int64_t out, const char *prefix)
@@ -220,15 +226,23 @@ static struct ggml_tensor *middle(work *w, struct ggml_tensor *x)
     return rv__tap(w->graph, resnet(w, x, n, name), "mid");
 }
 
-static struct ggml_tensor *decoder(work *w, struct ggml_tensor *x)
+/* Up to the middle, at the size of the latents: attention sees all of them. */
+static struct ggml_tensor *decoder_head(work *w, struct ggml_tensor *x)
 {
     const rv__vae_config *c = &w->vae->config;
-    char name[192];
 
     if (rv__params_has(w->vae->params, "post_quant_conv.weight"))
         x = convolve(w, x, c->latent_channels, 1, no_border, "post_quant_conv");
     x = convolve(w, x, c->widths[c->stages - 1], 3, same_size, "decoder.conv_in");
-    x = middle(w, rv__tap(w->graph, x, "conv_in"));
+    return middle(w, rv__tap(w->graph, x, "conv_in"));
+}
+
+/* From there to pixels: convolutions and norms. */
+static struct ggml_tensor *decoder_tail(work *w, struct ggml_tensor *x)
+{
+    const rv__vae_config *c = &w->vae->config;
+    char name[192];
+
     for (int64_t i = 0; i < c->stages; i++) {
         int64_t out = c->widths[c->stages - 1 - i];
 
@@ -276,14 +290,34 @@ static struct ggml_tensor *encoder(work *w, struct ggml_tensor *x)
 
 /* ---- running ---- */
 
+typedef enum stage { ENCODER, DECODER, DECODER_HEAD, DECODER_TAIL } stage;
+
+static struct ggml_tensor *build_stage(work *w, stage s, struct ggml_tensor *x)
+{
+    if (s == ENCODER)
+        return encoder(w, x);
+    if (s == DECODER || s == DECODER_HEAD)
+        x = decoder_head(w, x);
+    return s == DECODER_HEAD ? x : decoder_tail(w, x);
+}
+
+/* What may stop a run. */
+typedef struct stopper {
+    rv__cancel_fn *cancelled;
+    void *user;
+} stopper;
+
 /* Builds, runs and drops one graph; activations of a large picture take gigabytes and are not kept.
- */
-static rv_status run(rv__vae *v, bool decode, const float *in, int64_t width, int64_t height,
-                     float *out, rv__cancel_fn *cancelled, void *user, rv_error *err)
+ * sums, given: shared statistics of a tile, or NULL. */
+static rv_status run(rv__vae *v, stage s, const float *in, int64_t width, int64_t height,
+                     float *out, double *sums, double *given, const stopper *stop, rv_error *err)
 {
     const rv__vae_config *c = &v->config;
     size_t nodes = (size_t)(c->stages * (c->layers + 1) * 32 + 200);
-    work w = {.vae = v, .part = decode ? "decoder" : "encoder"};
+    int64_t channels = s == ENCODER        ? c->channels
+                       : s == DECODER_TAIL ? c->widths[c->stages - 1]
+                                           : c->latent_channels;
+    work w = {.vae = v, .part = s == ENCODER ? "encoder" : "decoder", .sums = sums, .given = given};
     struct ggml_tensor *x, *y;
     rv_status status;
 
@@ -291,9 +325,8 @@ static rv_status run(rv__vae *v, bool decode, const float *in, int64_t width, in
     if (!w.graph)
         return rv__fail(err, RV_MEMORY, "out of memory");
     rv__graph_taps(w.graph, v->tap, v->tap_user);
-    x = rv__graph_input(w.graph, GGML_TYPE_F32, width, height,
-                        decode ? c->latent_channels : c->channels, 1);
-    y = decode ? decoder(&w, x) : encoder(&w, x);
+    x = rv__graph_input(w.graph, GGML_TYPE_F32, width, height, channels, 1);
+    y = build_stage(&w, s, x);
     rv__graph_output(w.graph, y);
     status = rv__params_check(v->params, err);
     if (status == RV_OK)
@@ -302,7 +335,7 @@ static rv_status run(rv__vae *v, bool decode, const float *in, int64_t width, in
         status = rv__fail(err, RV_INTERNAL, "the autoencoder's graph could not be made");
     if (status == RV_OK) {
         rv__graph_set(w.graph, x, in, ggml_nbytes(x));
-        status = rv__graph_run(w.graph, cancelled, user, err);
+        status = rv__graph_run(w.graph, stop->cancelled, stop->user, err);
     }
     if (status == RV_OK)
         rv__graph_get(w.graph, y, out, ggml_nbytes(y));
@@ -310,15 +343,180 @@ static rv_status run(rv__vae *v, bool decode, const float *in, int64_t width, in
     return status;
 }
 
+/* ---- tiles ---- */
+
+/* Each tile sees so many more latent pixels on every side: what the convolutions behind the middle
+ * reach (6 at the size of the latents, 6 at twice that, and so on, and one per doubling), so that a
+ * pixel does not depend on the tile it is made in. */
+enum { MARGIN = 14, LEAST_CORE = 16 };
+
+typedef struct tiling {
+    rv__vae *vae;
+    const float *middle;   /* [channels][height][width] */
+    int64_t width, height; /* of the latents */
+    int64_t side;          /* of a tile's own part */
+    float *in, *out;       /* of one tile, with margins */
+    float *picture;
+    double *sums, *given;
+    int64_t norms; /* groups of all norms together */
+} tiling;
+
+double rv__vae_whole_bytes(const rv__vae_config *c, int64_t width, int64_t height)
+{
+    double most = 0;
+
+    /* Input, result and shortcut of the first block behind a doubling. */
+    for (int64_t i = 0; i < c->stages; i++) {
+        double scale = (double)((int64_t)1 << (i + 1 < c->stages ? i + 1 : i));
+        double one = (double)c->widths[c->stages - 1 - i] * (double)width * (double)height * scale *
+                     scale * sizeof(float);
+
+        most = 3 * one > most ? 3 * one : most;
+    }
+    return most;
+}
+
+void rv__vae_limit(rv__vae *v, size_t bytes)
+{
+    v->limit = bytes ? bytes : DEFAULT_LIMIT;
+}
+
+typedef struct span {
+    int64_t first, count, before, all; /* own part; margin before it; with both margins */
+} span;
+
+static span span_at(int64_t first, int64_t side, int64_t length)
+{
+    span s = {.first = first, .count = length - first < side ? length - first : side};
+    int64_t from = first > MARGIN ? first - MARGIN : 0,
+            to = first + s.count + MARGIN < length ? first + s.count + MARGIN : length;
+
+    s.before = first - from;
+    s.all = to - from;
+    return s;
+}
+
+static void read_tile(const tiling *t, const span *x, const span *y)
+{
+    const rv__vae_config *c = &t->vae->config;
+
+    for (int64_t ch = 0; ch < c->widths[c->stages - 1]; ch++)
+        for (int64_t r = 0; r < y->all; r++)
+            memcpy(t->in + (ch * y->all + r) * x->all,
+                   t->middle + (ch * t->height + y->first - y->before + r) * t->width + x->first -
+                       x->before,
+                   (size_t)x->all * sizeof *t->in);
+}
+
+static void write_tile(const tiling *t, const span *x, const span *y)
+{
+    int64_t f = t->vae->config.factor, channels = t->vae->config.channels;
+
+    for (int64_t ch = 0; ch < channels; ch++)
+        for (int64_t r = 0; r < y->count * f; r++)
+            memcpy(t->picture + (ch * t->height * f + y->first * f + r) * t->width * f +
+                       x->first * f,
+                   t->out + (ch * y->all * f + y->before * f + r) * x->all * f + x->before * f,
+                   (size_t)(x->count * f) * sizeof *t->out);
+}
+
+/* One pass over the tiles.  measure: only statistics are wanted, and every other tile will do. */
+static rv_status tile_pass(tiling *t, bool measure, bool has_given, const stopper *stop,
+                           rv_error *err)
+{
+    rv_status status = RV_OK;
+    int64_t place = 0;
+
+    memset(t->sums, 0, (size_t)(3 * t->norms) * sizeof *t->sums);
+    for (int64_t top = 0; top < t->height; top += t->side)
+        for (int64_t left = 0; status == RV_OK && left < t->width; left += t->side, place++) {
+            span x = span_at(left, t->side, t->width), y = span_at(top, t->side, t->height);
+
+            if (measure && t->height * t->width > 8 * t->side * t->side && place % 2)
+                continue;
+            read_tile(t, &x, &y);
+            status = run(t->vae, DECODER_TAIL, t->in, x.all, y.all, t->out, t->sums,
+                         has_given ? t->given : NULL, stop, err);
+            if (status == RV_OK && !measure)
+                write_tile(t, &x, &y);
+        }
+    for (int64_t i = 0; status == RV_OK && i < t->norms; i++) {
+        double n = t->sums[3 * i + 2], mean = n > 0 ? t->sums[3 * i] / n : 0;
+        double variance = n > 0 ? t->sums[3 * i + 1] / n - mean * mean : 1;
+
+        t->given[2 * i] = mean;
+        t->given[2 * i + 1] = variance > 0 ? variance : 0;
+    }
+    return status;
+}
+
+/* Two passes find the statistics that a norm of the whole picture would have (the first with each
+ * tile's own, the second with the sums of the first), a third one paints. */
+static rv_status decode_tiles(tiling *t, const float *latents, float *middle, const stopper *stop,
+                              rv_error *err)
+{
+    rv_status status =
+        run(t->vae, DECODER_HEAD, latents, t->width, t->height, middle, NULL, NULL, stop, err);
+
+    t->middle = middle;
+    if (status == RV_OK)
+        status = tile_pass(t, true, false, stop, err);
+    if (status == RV_OK)
+        status = tile_pass(t, true, true, stop, err);
+    return status == RV_OK ? tile_pass(t, false, true, stop, err) : status;
+}
+
+/* The side of a tile's own part, so that a tile with its margins stays within the limit. */
+static int64_t tile_side(const rv__vae *v, int64_t width, int64_t height)
+{
+    int64_t side = width > height ? width : height, parts = 1;
+
+    while (side > LEAST_CORE && rv__vae_whole_bytes(&v->config, side + 2 * MARGIN,
+                                                    side + 2 * MARGIN) > (double)v->limit) {
+        parts++;
+        side = ((width > height ? width : height) + parts - 1) / parts;
+    }
+    return side;
+}
+
+static rv_status decode_in_tiles(rv__vae *v, const float *latents, int64_t width, int64_t height,
+                                 float *out, const stopper *stop, rv_error *err)
+{
+    const rv__vae_config *c = &v->config;
+    tiling t = {.vae = v, .width = width, .height = height, .picture = out,
+                .side = tile_side(v, width, height),
+                .norms = (2 * c->stages * (c->layers + 1) + 1) * c->groups};
+    size_t most = (size_t)(t.side + 2 * MARGIN) * (size_t)(t.side + 2 * MARGIN);
+    size_t deep = (size_t)c->widths[c->stages - 1], f = (size_t)c->factor;
+    float *middle = rv__alloc(deep * (size_t)(width * height) * sizeof *middle);
+    rv_status status;
+
+    t.in = rv__alloc(deep * most * sizeof *t.in);
+    t.out = rv__alloc((size_t)c->channels * f * f * most * sizeof *t.out);
+    t.sums = rv__calloc((size_t)(5 * t.norms), sizeof *t.sums);
+    t.given = t.sums ? t.sums + 3 * t.norms : NULL;
+    status = middle && t.in && t.out && t.sums
+                 ? decode_tiles(&t, latents, middle, stop, err)
+                 : rv__fail(err, RV_MEMORY, "out of memory");
+    rv__free(middle);
+    rv__free(t.in);
+    rv__free(t.out);
+    rv__free(t.sums);
+    return status;
+}
+
 rv_status rv__vae_decode(rv__vae *v, const float *latents, int64_t width, int64_t height,
                          float *out, rv__cancel_fn *cancelled, void *user, rv_error *err)
 {
     int64_t most = RV__VAE_MAX_SIDE / v->config.factor;
+    stopper stop = {cancelled, user};
 
     if (width < 1 || height < 1 || width > most || height > most)
         return rv__fail(err, RV_VALIDATION, "latents must have sides from 1 to %lld",
                         (long long)most);
-    return run(v, true, latents, width, height, out, cancelled, user, err);
+    if (!v->tap && rv__vae_whole_bytes(&v->config, width, height) > (double)v->limit)
+        return decode_in_tiles(v, latents, width, height, out, &stop, err);
+    return run(v, DECODER, latents, width, height, out, NULL, NULL, &stop, err);
 }
 
 rv_status rv__vae_encode(rv__vae *v, const float *picture, int64_t width, int64_t height,
@@ -331,7 +529,8 @@ rv_status rv__vae_encode(rv__vae *v, const float *picture, int64_t width, int64_
         return rv__fail(err, RV_VALIDATION,
                         "the picture's sides must be multiples of %lld up to %d", (long long)f,
                         RV__VAE_MAX_SIDE);
-    return run(v, false, picture, width, height, moments, cancelled, user, err);
+    return run(v, ENCODER, picture, width, height, moments, NULL, NULL,
+               &(stopper){cancelled, user}, err);
 }
 
 /* ---- conversions ---- */

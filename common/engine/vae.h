@@ -31,9 +31,17 @@ const rv__vae_config *rv__vae_about(const rv__vae *v);
 void rv__vae_taps(rv__vae *v, rv__tap_fn *fn, void *user);
 
 /* latents [latent_channels][height][width] as the VAE has them, to out [channels][height *
- * factor][width * factor], nominally -1..1.  Memory for activations is taken for the call only. */
+ * factor][width * factor], nominally -1..1.  Memory for activations is taken for the call only, about as much as
+ * rv__vae_limit says: larger pictures are decoded in tiles that overlap and share the statistics of
+ * their norms, so that no seam is left; they differ from the whole by about a level. */
 rv_status rv__vae_decode(rv__vae *v, const float *latents, int64_t width, int64_t height,
                          float *out, rv__cancel_fn *cancelled, void *user, rv_error *err);
+
+/* Bytes of activations a decoder may take; 0: 4 GB, which holds 1024x1024 of the full-size model. */
+void rv__vae_limit(rv__vae *v, size_t bytes);
+
+/* Bytes of activations that decoding these latents takes without tiles, roughly. */
+double rv__vae_whole_bytes(const rv__vae_config *c, int64_t width, int64_t height);
 
 /* picture [channels][height][width], sides multiples of factor, to moments
  * [2 * latent_channels][height / factor][width / factor]: means, then logarithms of variances. */

@@ -19,6 +19,7 @@
  *                               {"transformer": "…", "vae": "…", … "config": "…"} (engine/weights.h)
  *                               "loras": {"local:style@1": "style.safetensors"}  files by the names requests use
  *                               "precision": "fast"          products in eight bits (default "float32"; speed.md)
+ *                               "memory_limit": 20           GB for weights and activations together
  *                               "step_caches": {…}           how acceleratorOptions act (caches.md)
  *                               "lora_folder": "loras"       any other NAME is NAME.safetensors in it
  *                               "safety_checker": "safety_checker"  folder or file of diffusers' content checker

@@ -583,6 +583,44 @@ static void the_executor_warns(void **state)
     rv_close(r);
 }
 
+/* ---- memory ---- */
+
+static void a_memory_limit_names_the_size_that_fits(void **state)
+{
+    static uint8_t plain[BYTES], limited[BYTES];
+    rv__picture_request r = simple();
+    rv_error err = {0};
+    fixture f;
+    int width = 0, height = 0;
+    const char *nearest;
+
+    open_fixture(&f, 2);
+    assert_int_equal(rv__pipeline_run(f.pipeline, &r, plain, NULL, &err), RV_OK);
+    /* Room enough: parts rest in turn, and the picture is the same. */
+    rv__pipeline_memory(f.pipeline, 1e9);
+    for (int i = 0; i < 2; i++) {
+        memset(limited, 0, BYTES);
+        assert_int_equal(rv__pipeline_run(f.pipeline, &r, limited, NULL, &err), RV_OK);
+        assert_memory_equal(plain, limited, BYTES);
+    }
+    /* Too little for this size; a smaller one is named. */
+    r.width = r.height = 8 * SIDE;
+    uint8_t *large = rv__alloc(64 * BYTES);
+    rv__pipeline_memory(f.pipeline, 1.2e7);
+    assert_int_equal(rv__pipeline_run(f.pipeline, &r, large, NULL, &err), RV_VALIDATION);
+    assert_string_equal(err.parameter, "width");
+    nearest = strstr(err.message, "nearest: ");
+    if (!nearest || sscanf(nearest, "nearest: %dx%d", &width, &height) != 2)
+        fail_msg("%s", err.message);
+    assert_true(width > 0 && width < 8 * SIDE && height == width);
+    /* Too little for anything. */
+    rv__pipeline_memory(f.pipeline, 1000);
+    assert_int_equal(rv__pipeline_run(f.pipeline, &r, large, NULL, &err), RV_VALIDATION);
+    assert_non_null(strstr(err.message, "any picture"));
+    rv__free(large);
+    close_fixture(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -596,6 +634,7 @@ int main(void)
         cmocka_unit_test(thresholds_have_the_request_s_direction),
         cmocka_unit_test(rows_of_skipped_steps_are_bounded),
         cmocka_unit_test(caches_skip_and_are_exact_when_they_do_not),
+        cmocka_unit_test(a_memory_limit_names_the_size_that_fits),
         cmocka_unit_test(features_of_other_models),
         cmocka_unit_test(long_prompts_say_where_they_are_cut),
         cmocka_unit_test(blank_is_no_prompt),

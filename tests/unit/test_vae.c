@@ -4,6 +4,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -114,7 +115,7 @@ static void group_norms_are_exact(void **state)
 
         for (int i = 0; i < W * H * C * BATCH; i++)
             xf[i] = xf[i] * 3 + 50; /* a mean far from zero */
-        y = rv__group_norm(g, x, w, b, GROUPS, 1e-6f, with_silu);
+        y = rv__group_norm(g, x, w, b, GROUPS, 1e-6f, with_silu, NULL);
         rv__graph_output(g, y);
         assert_int_equal(rv__graph_build(g, &err), RV_OK);
         rv__graph_set(g, x, xf, ggml_nbytes(x));
@@ -233,11 +234,75 @@ static int teardown(void **state)
     return 0;
 }
 
+/* ---- tiles ---- */
+
+static double difference(const uint8_t *a, const uint8_t *b, int64_t width, int64_t height,
+                         int64_t column)
+{
+    double sum = 0;
+    int64_t n = 0;
+
+    for (int64_t y = 0; y < height; y++)
+        for (int64_t x = column < 0 ? 0 : column; x < (column < 0 ? width : column + 1); x++)
+            for (int c = 0; c < 3; c++, n++) {
+                double d = (double)a[(y * width + x) * 3 + c] - b[(y * width + x) * 3 + c];
+
+                sum += d * d;
+            }
+    return sum / (double)n;
+}
+
+/* The autoencoder that ships, whole and in tiles: the same picture to far below a level, also in
+ * the columns where tiles meet. */
+static void tiles_leave_no_seam(void **state)
+{
+    enum { W = 72, H = 40 };
+    static float latents[16 * W * H];
+    char path[512];
+    rv__weights *w;
+    rv__vae *v;
+    rv_error err;
+    int64_t pw, ph;
+    size_t n;
+
+    snprintf(path, sizeof path, "%s/config/models/reverie-demo.gguf",
+             getenv("SOURCE_ROOT") ? getenv("SOURCE_ROOT") : ".");
+    assert_int_equal(rv__weights_open(path, &w, &err), RV_OK);
+    assert_int_equal(rv__vae_open(device, w, &v, &err), RV_OK);
+    pw = W * rv__vae_about(v)->factor;
+    ph = H * rv__vae_about(v)->factor;
+    n = (size_t)(pw * ph * 3);
+    /* A bright, smooth half and a rough one: tiles with statistics of their own would differ. */
+    for (int c = 0; c < 16; c++)
+        for (int y = 0; y < H; y++)
+            for (int x = 0; x < W; x++)
+                latents[(c * H + y) * W + x] =
+                    x < W / 2 ? 0.8f * sinf((float)(c + y) * 0.2f) : 1.2f * noise();
+    float *planes = rv__alloc(n * sizeof *planes);
+    uint8_t *whole = rv__alloc(n), *tiled = rv__alloc(n);
+    assert_int_equal(rv__vae_decode(v, latents, W, H, planes, NULL, NULL, &err), RV_OK);
+    rv__vae_bytes(planes, pw, ph, 3, whole);
+    rv__vae_limit(v, (size_t)rv__vae_whole_bytes(rv__vae_about(v), 52, 52)); /* three by two */
+    memset(planes, 0, n * sizeof *planes);
+    assert_int_equal(rv__vae_decode(v, latents, W, H, planes, NULL, NULL, &err), RV_OK);
+    rv__vae_bytes(planes, pw, ph, 3, tiled);
+    double all = difference(whole, tiled, pw, ph, -1);
+    print_message("tiles: %.1f dB\n", 10 * log10(65025 / all));
+    assert_true(all > 0 && 10 * log10(65025 / all) > 40);
+    for (int64_t x = 0; x < pw; x++)
+        if (difference(whole, tiled, pw, ph, x) > 8 * all + 0.1)
+            fail_msg("column %lld is off", (long long)x);
+    rv__free(planes), rv__free(whole), rv__free(tiled);
+    rv__vae_close(v);
+    rv__weights_close(w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(convolutions_are_exact),
         cmocka_unit_test(group_norms_are_exact),
+        cmocka_unit_test(tiles_leave_no_seam),
         cmocka_unit_test(misfits_are_errors),
         cmocka_unit_test(bytes_round_half_to_even),
         cmocka_unit_test(scaling_is_undone),
