@@ -205,6 +205,17 @@ static struct ggml_tensor *apply(rv__graph *g, rv__layer l, struct ggml_tensor *
     return rv__linear(g, l.weight, l.bias, x);
 }
 
+/* Query and key: a softmax makes much of small errors, so they stay in float32 (speed.md). */
+static struct ggml_tensor *apply_exactly(rv__transformer *t, rv__layer l, struct ggml_tensor *x)
+{
+    struct ggml_tensor *y;
+
+    rv__graph_fast(t->graph, false);
+    y = apply(t->graph, l, x);
+    rv__graph_fast(t->graph, t->is_fast);
+    return y;
+}
+
 static struct ggml_tensor *two_layers(rv__graph *g, rv__layer first, rv__layer second,
                                       struct ggml_tensor *x)
 {
@@ -272,10 +283,10 @@ static void double_block(rv__transformer *t, const rv__block *b, struct ggml_ten
     struct ggml_tensor *q, *k, *v, *both;
     int64_t n = t->tokens + t->pad;
 
-    q = turned(t, apply(g, b->image.q, x), apply(g, b->text.q, y), b->image.q_norm, b->text.q_norm,
-               false);
-    k = turned(t, apply(g, b->image.k, x), apply(g, b->text.k, y), b->image.k_norm, b->text.k_norm,
-               true);
+    q = turned(t, apply_exactly(t, b->image.q, x), apply_exactly(t, b->text.q, y),
+               b->image.q_norm, b->text.q_norm, false);
+    k = turned(t, apply_exactly(t, b->image.k, x), apply_exactly(t, b->text.k, y),
+               b->image.k_norm, b->text.k_norm, true);
     v = joined(g, apply(g, b->image.v, x), apply(g, b->text.v, y));
     both = attend(t, q, k, v);
     x = apply(g, b->image.out, rv__tokens(g, both, 0, n));
@@ -299,8 +310,8 @@ static struct ggml_tensor *single_block(rv__transformer *t, const rv__block *b,
     struct ggml_tensor *m = rv__tap(g, apply(g, b->adaln, emb), "%s.adaln", name);
     struct ggml_tensor *x = shifted(g, h, m, ATTENTION), *q, *k;
 
-    q = turned(t, apply(g, b->image.q, x), NULL, b->image.q_norm, NULL, false);
-    k = turned(t, apply(g, b->image.k, x), NULL, b->image.k_norm, NULL, true);
+    q = turned(t, apply_exactly(t, b->image.q, x), NULL, b->image.q_norm, NULL, false);
+    k = turned(t, apply_exactly(t, b->image.k, x), NULL, b->image.k_norm, NULL, true);
     x = apply(g, b->image.out, attend(t, q, k, apply(g, b->image.v, x)));
     h = rv__gated_add(g, h, rv__tap(g, x, "%s.attn", name), m, ATTENTION + GATE);
     return rv__tap(g, mixed(t, b, h, m, name), "%s.hidden", name);
