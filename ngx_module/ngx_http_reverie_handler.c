@@ -8,11 +8,17 @@
 #include "ngx_http_reverie.h"
 
 
-#define NGX_HTTP_REVERIE_TICK  1000
+#define NGX_HTTP_REVERIE_TICK      1000
+
+#define NGX_HTTP_REVERIE_TOO_LATE  "the task took too long and was cancelled"
 
 
 static void ngx_http_reverie_body_handler(ngx_http_request_t *r);
 static void ngx_http_reverie_timer_handler(ngx_event_t *ev);
+static ngx_int_t ngx_http_reverie_send_timeout(ngx_http_request_t *r,
+    ngx_http_reverie_ctx_t *ctx);
+static bool ngx_http_reverie_admit_too_late(void *user, rv_batch *batch,
+    rv_error *err);
 static void ngx_http_reverie_note_code(ngx_http_reverie_ctx_t *ctx,
     const rv_reply *reply);
 
@@ -343,14 +349,66 @@ ngx_http_reverie_timer_handler(ngx_event_t *ev)
     rc = NGX_ERROR;
 
     if (!r->header_sent) {
-        rc = ngx_http_reverie_send_error(r, NGX_HTTP_GATEWAY_TIME_OUT,
-                                         "providerTimeout",
-                                         "the task took too long and was "
-                                         "cancelled");
+        rc = ngx_http_reverie_send_timeout(r, ctx);
     }
 
     ngx_http_finalize_request(r, rc);
     ngx_http_run_posted_requests(c);
+}
+
+
+/*
+ * Clients of the protocol wait for each task by its taskUUID: the library
+ * words an error for each, as it does when a call may not run.
+ */
+
+static ngx_int_t
+ngx_http_reverie_send_timeout(ngx_http_request_t *r,
+    ngx_http_reverie_ctx_t *ctx)
+{
+    const rv_reply               *reply;
+    rv_call_options               options;
+    ngx_http_reverie_loc_conf_t  *lcf;
+
+    lcf = ngx_http_get_module_loc_conf(r, ngx_http_reverie_module);
+    reply = NULL;
+
+    if (lcf->api == NGX_HTTP_REVERIE_RUNWARE && ctx->batch) {
+        ngx_memzero(&options, sizeof(rv_call_options));
+        options.admit = ngx_http_reverie_admit_too_late;
+
+        ctx->call = rv_call_start(lcf->context->rv, ctx->batch, &options);
+        reply = ctx->call ? rv_call_reply(ctx->call) : NULL;
+    }
+
+    if (reply == NULL) {
+        return ngx_http_reverie_send_error(r, NGX_HTTP_GATEWAY_TIME_OUT,
+                                           "providerTimeout",
+                                           NGX_HTTP_REVERIE_TOO_LATE);
+    }
+
+    ngx_str_set(&ctx->error_code, "providerTimeout");
+
+    return ngx_http_reverie_send(r, NGX_HTTP_GATEWAY_TIME_OUT,
+                                 reply->content_type, (u_char *) reply->body,
+                                 reply->len);
+}
+
+
+static bool
+ngx_http_reverie_admit_too_late(void *user, rv_batch *batch, rv_error *err)
+{
+    ngx_memzero(err, sizeof(rv_error));
+
+    err->status = RV_TIMEOUT;
+    err->retry_after_ms = -1;
+
+    ngx_cpystrn((u_char *) err->code, (u_char *) "providerTimeout",
+                sizeof(err->code));
+    ngx_cpystrn((u_char *) err->message,
+                (u_char *) NGX_HTTP_REVERIE_TOO_LATE, sizeof(err->message));
+
+    return false;
 }
 
 

@@ -456,6 +456,17 @@ class Leaving(ServerCase):
             self.assertError(reply, 504, "providerTimeout")
         self.all_free()
 
+    def test_sync_timeout_names_each_task(self):
+        """Clients find the task by its taskUUID; one that could not run keeps its own reason."""
+        tasks = [task(positivePrompt="stub:hang"), task(), task(steps=-1), task(positivePrompt="stub:hang")]
+        body = self.assertError(self.server.generate(*tasks, path="/hurried"), 504, "providerTimeout")
+        self.assertEqual([(e["taskType"], e["taskUUID"]) for e in body["errors"]],
+                         [("imageInference", t["taskUUID"]) for t in tasks])
+        codes = [e["code"] for e in body["errors"]]
+        self.assertEqual([code == "providerTimeout" for code in codes], [True, True, False, True], codes)
+        self.assertNotIn("data", body)
+        self.all_free()
+
     def test_a_task_that_goes_on_without_its_client(self):
         """With reverie_ignore_client_abort only the time limit ends it."""
         s = self.server.connect()
