@@ -139,6 +139,8 @@ typedef struct {
     ngx_msec_t                 queue_ms;     /* of the slowest */
     ngx_msec_t                 run_ms;
     const char                *model;        /* borrowed from the batch */
+    const char                *executor;     /* static; of the last task */
+    ngx_uint_t                 attempts;
 } ngx_http_reverie_admission_t;
 
 

@@ -139,6 +139,7 @@ ngx_http_reverie_tally(ngx_http_reverie_admission_t *a, const rv_job *job,
 {
     ngx_uint_t                  i;
     ngx_msec_t                  started;
+    rv_job_info                 info;
     ngx_http_reverie_shared_t  *sh;
 
     if (a->counters == NULL) {
@@ -182,6 +183,13 @@ ngx_http_reverie_tally(ngx_http_reverie_admission_t *a, const rv_job *job,
     (void) ngx_atomic_fetch_add(&sh->tasks[a->delivery][i], 1);
 
     a->counted++;
+
+    info = rv_job_facts(job);
+
+    if (info.executor) {
+        a->executor = info.executor;
+        a->attempts += info.attempts;
+    }
 
     for (i = 0; i < a->ntimings; i++) {
 

@@ -23,7 +23,9 @@ typedef enum {
     NGX_HTTP_REVERIE_VAR_ERROR,
     NGX_HTTP_REVERIE_VAR_DELIVERY,
     NGX_HTTP_REVERIE_VAR_QUEUE_TIME,
-    NGX_HTTP_REVERIE_VAR_RUN_TIME
+    NGX_HTTP_REVERIE_VAR_RUN_TIME,
+    NGX_HTTP_REVERIE_VAR_EXECUTOR,
+    NGX_HTTP_REVERIE_VAR_ATTEMPTS
 } ngx_http_reverie_var_e;
 
 
@@ -66,6 +68,12 @@ static const ngx_http_variable_t  ngx_http_reverie_vars[] = {
 
     { ngx_string("reverie_run_time"), NULL, ngx_http_reverie_variable,
       NGX_HTTP_REVERIE_VAR_RUN_TIME, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("reverie_executor"), NULL, ngx_http_reverie_variable,
+      NGX_HTTP_REVERIE_VAR_EXECUTOR, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("reverie_attempts"), NULL, ngx_http_reverie_variable,
+      NGX_HTTP_REVERIE_VAR_ATTEMPTS, NGX_HTTP_VAR_NOCACHEABLE, 0 },
 
       ngx_http_null_variable
 };
@@ -176,6 +184,12 @@ ngx_http_reverie_variable_write(ngx_http_reverie_ctx_t *ctx, ngx_uint_t what,
         return a->counted ? ngx_slprintf(p, last, "%M.%03M",
                                          a->queue_ms / 1000,
                                          a->queue_ms % 1000) : p;
+
+    case NGX_HTTP_REVERIE_VAR_EXECUTOR:
+        return a->executor ? ngx_slprintf(p, last, "%s", a->executor) : p;
+
+    case NGX_HTTP_REVERIE_VAR_ATTEMPTS:
+        return a->attempts ? ngx_slprintf(p, last, "%ui", a->attempts) : p;
 
     default: /* NGX_HTTP_REVERIE_VAR_RUN_TIME */
         return a->counted ? ngx_slprintf(p, last, "%M.%03M", a->run_ms / 1000,

@@ -72,9 +72,12 @@ static void log_task(const rv_job *job, const rv__timing *t, const char *state, 
     int64_t queued = (t->started_ms ? t->started_ms : now) - t->queued_ms;
     int64_t ran = t->started_ms ? now - t->started_ms : 0;
     const rv__model *model = rv__task_model(job->task);
+    rv_job_info info = rv_job_facts(job);
     fprintf(stderr,
-            "reveried: task=%s model=%s state=%s code=%s pictures=%zu queue_ms=%lld run_ms=%lld\n",
-            rv__task_uuid(job->task), model ? model->id : "-", state, code, rv_job_images(job),
+            "reveried: task=%s model=%s state=%s code=%s executor=%s attempts=%d pictures=%zu "
+            "queue_ms=%lld run_ms=%lld\n",
+            rv__task_uuid(job->task), model ? model->id : "-", state, code,
+            info.executor ? info.executor : "-", info.attempts, rv_job_images(job),
             (long long)queued, (long long)ran);
 }
 

@@ -256,6 +256,13 @@ RV_API const rv_error *rv_job_error(const rv_job *j); /* borrowed; NULL unless f
 /* What was not quite as asked although the job ran: sentence i, from 0 (borrowed); NULL when there is
  * none left, or before the job has ended.  They may quote the prompt. */
 RV_API const char     *rv_job_warning(const rv_job *j, size_t i);
+
+/* Who served it, known once the job has ended. */
+typedef struct rv_job_info {
+    const char *executor; /* "engine", "stub", "daemon", or a service's name; NULL: it never began  */
+    int         attempts; /* how often it was begun or sent, on all executors together              */
+} rv_job_info;
+RV_API rv_job_info     rv_job_facts(const rv_job *j);
 RV_API size_t          rv_job_images(const rv_job *j);
 RV_API rv_image       *rv_job_image(const rv_job *j, size_t i); /* borrowed; NULL while not ready  */
 
@@ -339,7 +346,8 @@ RV_API bool rv_call_is_told(const rv_call *c);
  *                     and "preview":"data:image/jpeg;base64,…" when the event has one
  *     event: image    data: {"taskUUID":…,"index":i,"item":{…}}      the result item, as in the reply
  *     event: end      data: {"taskUUID":…,"state":"done"|"failed"|"stopped"}
- *                     and "warnings":[…] as in the reply, when there are some
+ *                     and "executor":…,"attempts":n when it had begun (rv_job_facts), and "warnings":[…] as in the
+ *                     reply, when there are some
  *     event: reply    data: {"status":200,"retryAfter":ms,"body":{…}}  last; retryAfter only when there is one
  * For rv_event_stream the job must be one of a call and the event the one its callback got. */
 RV_API char *rv_event_stream(const rv_job *j, const rv_event *e, size_t *len);

@@ -276,8 +276,12 @@ static void attempt_ended(rv_job *j, rv_status status, const rv_error *err)
     rv *r = j->r;
     pthread_mutex_lock(&r->lock);
     r->running--;
+    if (!j->port.executor)
+        j->port.executor = rv__route_name(j);
     bool goes_on = rv__route_next(j, status);
-    if (!goes_on)
+    if (goes_on)
+        j->port.executor = NULL;
+    else
         rv__job_finish(j, status, err);
     pthread_mutex_unlock(&r->lock);
     if (!goes_on)
@@ -389,8 +393,10 @@ void rv__job_run(rv_job *j)
     rv_error err;
     rv__error_clear(&err);
     rv_status s = port_cancelled(&j->port) ? RV_CANCELLED : rv__inputs_open(j, &err);
-    if (s == RV_OK)
+    if (s == RV_OK) {
+        j->port.attempts++;
         s = r->executor->run(r->self, j->task, &j->port, &err);
+    }
     attempt_ended(j, s, &err);
 }
 
@@ -592,6 +598,13 @@ rv_state rv_job_state(const rv_job *j)
 const rv_error *rv_job_error(const rv_job *j)
 {
     return j->shown == RV_FAILED || j->shown == RV_STOPPED ? &j->shown_error : NULL;
+}
+
+/* Nothing writes them once the job has ended, so no lock is needed then. */
+rv_job_info rv_job_facts(const rv_job *j)
+{
+    bool has_begun = j->shown >= RV_DONE && j->port.attempts;
+    return has_begun ? (rv_job_info){j->port.executor, j->port.attempts} : (rv_job_info){0};
 }
 
 size_t rv_job_images(const rv_job *j)

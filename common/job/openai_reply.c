@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "openai_call.h"
+#include "route.h"
 
 enum { PATCH = 16, DEFAULT_RETRY_MS = 2000 };
 
@@ -301,9 +302,13 @@ static void write_metadata(rv__buf *b, const rv_call *c, const rv_job *j)
     rv__buf_adds(b, "\"metadata\":{");
     add_text(b, "model", c->openai->request.model);
     add_text(b, "executed_model", model ? model->id : NULL);
-    rv__buf_adds(b, "\"provider\":\"reverie\",\"provider_name\":\"Reverie\",\"cost\":");
+    rv__provider p = rv__route_provider(j);
+    int attempts = rv_job_facts(j).attempts;
+    add_text(b, "provider", p.name);
+    add_text(b, "provider_name", p.label);
+    rv__buf_adds(b, "\"cost\":");
     rv__json_write_double(b, cost_of(j));
-    rv__buf_adds(b, ",\"cost_currency\":\"USD\",\"attempts\":1}");
+    rv__buf_addf(b, ",\"cost_currency\":\"USD\",\"attempts\":%d}", attempts ? attempts : 1);
 }
 
 static void write_warnings(rv__buf *b, const rv_call *c)
@@ -393,7 +398,8 @@ static void add_headers(rv_call *c, int http)
     if (http >= 400 && !may_help)
         add_header(c->openai, "x-should-retry", "false");
     if (http == 200) {
-        add_header(c->openai, "X-Lumenfall-Provider", "reverie");
+        add_header(c->openai, "X-Lumenfall-Provider",
+                   rv__route_provider(c->count ? c->slots[0].job : NULL).name);
         add_header(c->openai, "X-Lumenfall-Model", model ? model->id : NULL);
     }
 }

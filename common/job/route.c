@@ -129,5 +129,14 @@ bool rv__route_wants_inputs(const rv_job *j)
 
 const char *rv__route_name(const rv_job *j)
 {
-    return j->is_elsewhere ? rv__json_get_string(j->port.route, "name", "") : j->r->executor->name;
+    if (!j->is_elsewhere)
+        return j->r->executor->name;
+    return rv__service_find(rv__json_get_string(j->port.route, "name", ""))->name;
+}
+
+rv__provider rv__route_provider(const rv_job *j)
+{
+    const char *name = j ? rv_job_facts(j).executor : NULL;
+    const rv__service *s = name ? rv__service_find(name) : NULL;
+    return s ? (rv__provider){s->name, s->label} : (rv__provider){"reverie", "Reverie"};
 }

@@ -35,4 +35,11 @@ bool rv__route_wants_inputs(const rv_job *j);
 /* Its name: "engine", "daemon", "stub", or that of the service. */
 const char *rv__route_name(const rv_job *j);
 
+/* Who made a job's pictures, in the words of replies: a service, or ourselves (also for NULL).
+ * Static texts. */
+typedef struct rv__provider {
+    const char *name, *label;
+} rv__provider;
+rv__provider rv__route_provider(const rv_job *j);
+
 #endif

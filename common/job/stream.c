@@ -47,6 +47,9 @@ static void write_step(rv__buf *b, const rv_event *e)
 
 static void write_end(rv__buf *b, const rv_job *j)
 {
+    rv_job_info info = rv_job_facts(j);
+    if (info.executor)
+        rv__buf_addf(b, ",\"executor\":\"%s\",\"attempts\":%d", info.executor, info.attempts);
     rv__buf_addf(b, ",\"state\":\"%s\"", state_words[j->shown]);
     if (!rv_job_warning(j, 0))
         return;

@@ -9,6 +9,7 @@
 #include "base/memory.h"
 #include "job/executor.h"
 #include "remote/io.h"
+#include "remote/service.h"
 #include "remote/sse.h"
 
 enum {
@@ -16,6 +17,7 @@ enum {
     ANSWER_MAX = 512 << 20, /* bytes of an answer that is no stream       */
     SILENCE_S = 60,         /* the daemon says something every 15 seconds */
     PREVIEW_PIXELS = 1 << 20,
+    ATTEMPTS_MAX = 1000,    /* more is not believed */
     RETRY_MS = 2000
 };
 
@@ -201,6 +203,9 @@ static void on_warnings(errand *e, const rv__value *list)
 static void on_end(errand *e, const rv__value *v)
 {
     on_warnings(e, rv__json_get(v, "warnings"));
+    int64_t attempts = rv__json_get_int(v, "attempts", 1);
+    e->port->executor = rv__executor_name(rv__json_get_string(v, "executor", ""));
+    e->port->attempts += attempts > 1 && attempts < ATTEMPTS_MAX ? (int)attempts - 1 : 0;
     e->is_done =
         e->received == e->wanted && strcmp(rv__json_get_string(v, "state", ""), "done") == 0;
 }
@@ -458,6 +463,8 @@ static rv_status daemon_start(void *self, const rv_task *task, rv__port *port, r
                         .body_len = len,
                         .silence_s =
                             d->unix_path ? SILENCE_S : 0}; /* other servers may not stream */
+    if (url)
+        port->attempts++; /* the port is the I/O thread's once it has started */
     rv_status s = url ? rv__io_start(d->io, &q, &events, e, err)
                       : rv__fail(err, RV_MEMORY, "out of memory");
     if (!url)

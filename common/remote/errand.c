@@ -46,7 +46,7 @@ typedef struct errand {
     rv__sending sent;
     char *body;
     size_t body_len;
-    int tries, pause_state, questions, attempts;
+    int tries, pause_state, questions;
     int64_t started_ms;
     rv__buf answer;
     bool is_sent; /* a transfer is out */
@@ -194,7 +194,7 @@ static void settle(errand *e)
         say_farewell(e);
     /* Whatever was accepted is, or will be, on the bill. */
     e->port->is_final |= e->pub.id || e->pub.told;
-    e->error.attempts = e->attempts;
+    e->error.attempts = e->port->attempts;
     rv__breaker_tell(e->with->breakers, e->pub.url,
                      s == RV_OK || s == RV_CANCELLED || !rv_status_retryable(s), now_ms());
     e->port->end(e->port, s, &e->error);
@@ -264,12 +264,13 @@ static rv_status issue(errand *e, int delay_ms, rv_error *err)
         *begun = true;
     e->is_sent = true;
     e->open++;
-    e->attempts++;
+    e->port->attempts += !e->sent.is_question;
     rv_status s = rv__io_start(e->with->io, &q, &request_events, e, err);
     if (s == RV_OK)
         return s;
     e->is_sent = false;
     e->open--;
+    e->port->attempts -= !e->sent.is_question;
     if (begun)
         *begun = false;
     return s;

@@ -58,6 +58,9 @@ rv_status rv__service_check(const rv__service *s, const rv_task *t, const rv__va
 /* Whether the card's entry can be used here: a service that is known and whose key is there. */
 bool rv__service_ready(const rv__value *route);
 
+/* The same name as a static text: "engine", "stub", "daemon" or a service's; NULL for any other. */
+const char *rv__executor_name(const char *name);
+
 /* The key for an entry of a card: its "key_file" (must not be readable by others), its "key_env",
  * else the service's variable (out; rv__free).  NULL with RV_OK: the entry needs none ("url" given,
  * no key named). */

@@ -31,6 +31,17 @@ const rv__service *rv__service_find(const char *name)
     return NULL;
 }
 
+const char *rv__executor_name(const char *name)
+{
+    static const char *const own[] = {"engine", "stub", "daemon"};
+    for (size_t i = 0; i < sizeof own / sizeof *own; i++) {
+        if (strcmp(own[i], name) == 0)
+            return own[i];
+    }
+    const rv__service *s = rv__service_find(name);
+    return s ? s->name : NULL;
+}
+
 /* ---- keys ---- */
 
 static rv_status read_key_file(const char *path, char **key, rv_error *err)

@@ -272,6 +272,27 @@ class Routes(DaemonTest):
         self.assertEqual(sum(self.fakes.charges.values()), 1)
         self.assertLess(time.monotonic() - started, 30)
 
+    def test_replies_and_logs_say_who_served(self):
+        self.fakes.faults["down"] = always(status(503))
+        self.ask([self.entry("runware", "down"), self.entry("fal", "b")])
+        tries = self.fakes.counts[("runware", "down"), "submit"]
+        self.assertGreater(tries, 1)
+        _, headers, body = self.daemon.request("POST", "/v1/images/generations", json.dumps(
+            {"model": "test:1@1", "prompt": "a fox", "size": "128x128", "response_format": "b64_json"}))
+        told = json.loads(body)["metadata"]
+        again = self.fakes.counts[("runware", "down"), "submit"] - tries
+        self.assertEqual((told["provider"], told["provider_name"], told["attempts"]), ("fal", "fal", again + 1))
+        wait_until(lambda: f"executor=fal attempts={tries + 1} " in self.daemon.log(), what="the line of the first task")
+        wait_until(lambda: f"executor=fal attempts={again + 1} " in self.daemon.log(), what="the line of the second")
+
+    def test_our_own_pictures_are_ours(self):
+        self.ask([{"name": "engine"}, self.entry("fal", "b")])
+        _, _, body = self.daemon.request("POST", "/v1/images/generations", json.dumps(
+            {"model": "test:1@1", "prompt": "a fox", "size": "128x128", "response_format": "b64_json"}))
+        told = json.loads(body)["metadata"]
+        self.assertEqual((told["provider"], told["provider_name"], told["attempts"]), ("reverie", "Reverie", 1))
+        wait_until(lambda: self.daemon.log().count("executor=stub attempts=1 ") == 2, what="the lines of both tasks")
+
     def test_unreachable_service_hands_over(self):
         dead = dict(self.entry("fal", "a"), url="http://127.0.0.1:1/fal")
         self.assertIn("data", self.ask([dead, self.entry("lumenfall", "b")]))

@@ -83,7 +83,7 @@ class TheParser(unittest.TestCase):
 
 LOG = ('log_format told "$status task=$reverie_task n=$reverie_tasks made=$reverie_results model=$reverie_model '
        'cost=$reverie_cost key=$reverie_key error=$reverie_error by=$reverie_delivery queue=$reverie_queue_time '
-       'run=$reverie_run_time"; access_log {dir}/told.log told;')
+       'run=$reverie_run_time who=$reverie_executor tries=$reverie_attempts"; access_log {dir}/told.log told;')
 
 
 class Metrics(WithKeys):
@@ -137,6 +137,7 @@ class Metrics(WithKeys):
         self.assertGreater(grown("reverie_task_seconds_sum", part="run"), 0.1)
         line, = self.told(1)
         self.assertEqual((line["n"], line["made"], line["model"], line["by"]), ("2", "3", harness.MODEL, "sync"))
+        self.assertEqual((line["who"], line["tries"]), ("stub", "2"))
         self.assertGreater(float(line["run"]), 0.1)
         self.assertGreater(float(line["cost"]), 0)
 
