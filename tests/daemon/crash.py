@@ -31,8 +31,8 @@ PATIENCE = 120 * SLOW  # seconds without progress before a run has failed
 class Restless:
     """A process that is started again as often as it is killed."""
 
-    def __init__(self, name, command, folder, alive=None):
-        self.name, self.command, self.alive = name, command, alive
+    def __init__(self, name, command, folder, env=None):
+        self.name, self.command, self.env = name, command, env
         self.log = open(os.path.join(folder, name + ".log"), "ab")
         self.starts, self.stopping, self.process = 0, False, None
         self.thread = threading.Thread(target=self.tend, daemon=True)
@@ -41,7 +41,7 @@ class Restless:
     def tend(self):
         while not self.stopping:
             self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log,
-                                            start_new_session=True)
+                                            start_new_session=True, env=self.env)
             self.starts += 1
             self.process.wait()
             self.kill_group()  # workers of a dead master, as a service manager does it
@@ -105,7 +105,7 @@ http {{
             f.write(self.template.format(dir=folder, port=self.port, results=results, cards=CARDS,
                                          module=harness.MODULE, user="user root;" if os.getuid() == 0 else ""))
         self.nginx = Restless("nginx", ["nginx", "-p", folder, "-c", conf, "-e", os.path.join(folder, "error.log")],
-                              folder)
+                              folder, harness.environment())
 
     def workers(self):
         return [p for p in children(self.nginx.process.pid) if is_alive(p)] if self.nginx.process else []
