@@ -3,26 +3,20 @@
 #include "progress.h"
 
 #include <stdio.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "base/clock.h"
 
 enum { WIDTH = 30 };
 
-static int64_t now_ms(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
-
 void rv__progress_begin(rv__progress *p)
 {
-    *p = (rv__progress){.begun_ms = now_ms(), .is_terminal = isatty(STDERR_FILENO)};
+    *p = (rv__progress){.begun_ms = rv__clock_ms(), .is_terminal = isatty(STDERR_FILENO)};
 }
 
 double rv__progress_seconds(const rv__progress *p)
 {
-    return (double)(now_ms() - p->begun_ms) / 1000;
+    return (double)(rv__clock_ms() - p->begun_ms) / 1000;
 }
 
 void rv__progress_step(rv__progress *p, size_t index, size_t count, int step, int steps)

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "daemon/server.h"
 #include "job/context.h"
 
@@ -62,13 +63,13 @@ static rv__timing *timing_of(rv__exchange *e, const rv_job *job)
     if (!longer)
         return NULL;
     e->timings = longer;
-    longer[e->timing_count] = (rv__timing){.job = job, .queued_ms = rv__now_ms()};
+    longer[e->timing_count] = (rv__timing){.job = job, .queued_ms = rv__clock_ms()};
     return &longer[e->timing_count++];
 }
 
 static void log_task(const rv_job *job, const rv__timing *t, const char *state, const char *code)
 {
-    int64_t now = rv__now_ms();
+    int64_t now = rv__clock_ms();
     int64_t queued = (t->started_ms ? t->started_ms : now) - t->queued_ms;
     int64_t ran = t->started_ms ? now - t->started_ms : 0;
     const rv__model *model = rv__task_model(job->task);
@@ -103,7 +104,7 @@ static void on_event(void *user, rv_call *call, rv_job *job, const rv_event *eve
     rv__exchange *e = user;
     rv__timing *t = timing_of(e, job);
     if (event->kind == RV_EVENT_STARTED && t)
-        t->started_ms = rv__now_ms();
+        t->started_ms = rv__clock_ms();
     if (event->kind == RV_EVENT_END && t)
         log_end(e->server, job, t);
     size_t len;
@@ -223,7 +224,7 @@ static enum MHD_Result attend(rv__exchange *e, bool wants_stream)
     if (rv_call_reply(e->call))
         return answer_reply(e);
     e->streaming = wants_stream;
-    e->last_ms = rv__now_ms();
+    e->last_ms = rv__clock_ms();
     if (e->streaming)
         return rv__stream_begin(e);
     rv__exchange_suspend(e);

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/json.h"
 #include "daemon/server.h"
 #include "job/courier.h"
@@ -96,7 +97,7 @@ enum MHD_Result rv__respond_health(rv__server *s, struct MHD_Connection *c)
         (unsigned long long)sent[0].repeated, (unsigned long long)sent[0].dead,
         (unsigned long long)sent[1].sent, (unsigned long long)sent[1].repeated,
         (unsigned long long)sent[1].dead,
-        (long long)(rv__now_ms() - s->started_ms) / 1000);
+        (long long)(rv__clock_ms() - s->started_ms) / 1000);
     return send_built(c, 200, &b, -1);
 }
 
@@ -122,7 +123,7 @@ enum MHD_Result rv__respond_metrics(rv__server *s, struct MHD_Connection *c)
     add_metric(&b, "reveried_fetches_refused_total", "counter",
                "URLs of requests that were not fetched.", atomic_load(&s->r->fetches_refused));
     add_metric(&b, "reveried_uptime_seconds", "counter", "Since its start.",
-               (uint64_t)(rv__now_ms() - s->started_ms) / 1000);
+               (uint64_t)(rv__clock_ms() - s->started_ms) / 1000);
     rv__buf_adds(&b, "# HELP reveried_tasks_total Tasks that ended.\n"
                      "# TYPE reveried_tasks_total counter\n");
     rv__buf_addf(&b,

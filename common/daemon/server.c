@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "daemon/listen.h"
 #include "job/durable.h"
 
@@ -19,13 +20,6 @@ enum { BATCH = 64, CLIENT_TIMEOUT_S = 60, CONNECTIONS = 1024, TICK_S = 1 };
 
 /* What an epoll event is about, when it is not about an exchange. */
 static char tag_http, tag_library, tag_signal, tag_clock;
-
-int64_t rv__now_ms(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
 
 static bool watch(rv__server *s, int fd, void *tag)
 {
@@ -66,7 +60,7 @@ static bool catch_signals(void)
 
 bool rv__server_open(rv__server *s, int listen_fd)
 {
-    s->started_ms = rv__now_ms();
+    s->started_ms = rv__clock_ms();
     s->epoll = epoll_create1(EPOLL_CLOEXEC);
     s->mhd = MHD_start_daemon(
         MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, rv__exchange_handle, s,
@@ -81,7 +75,7 @@ bool rv__server_open(rv__server *s, int listen_fd)
 
 static void heartbeat(rv__server *s)
 {
-    int64_t now = rv__now_ms();
+    int64_t now = rv__clock_ms();
     for (rv__exchange *e = s->exchanges; e; e = e->next)
         rv__exchange_heartbeat(e, now);
 }
@@ -132,7 +126,7 @@ void rv__server_loop(rv__server *s, int grace_s, void (*tick)(void *user), void 
         /* Exchanges are freed inside MHD_run only, so none of this batch can dangle. */
         for (int i = 0; i < n; i++)
             handle(s, &events[i], &signals, timer_fd);
-        int64_t now = rv__now_ms();
+        int64_t now = rv__clock_ms();
         if (signals && !s->stopping) {
             begin_stop(s, &listen_fd);
             stop_at = now + (int64_t)grace_s * 1000;

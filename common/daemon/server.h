@@ -57,7 +57,6 @@ struct rv__exchange {
     int64_t last_ms; /* of the last text */
 };
 
-int64_t rv__now_ms(void);
 
 /* server.c: the loop. */
 bool rv__server_open(rv__server *s, int listen_fd);

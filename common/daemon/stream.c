@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 
+#include "base/clock.h"
 #include "daemon/server.h"
 
 /* While MHD does not look at the connection, we watch whether the client is still there. */
@@ -37,7 +38,7 @@ void rv__stream_add(rv__exchange *e, const char *text, size_t len)
 {
     flush_step(e);
     rv__buf_add(&e->out, text, len);
-    e->last_ms = rv__now_ms();
+    e->last_ms = rv__clock_ms();
     rv__exchange_resume(e);
 }
 

@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <time.h>
 
+#include "base/clock.h"
 #include "job/threads.h"
 
 enum { BATCH = 64, AGAIN_MS = 1000, NAP_MS = 100, LOG_EVERY_MS = 60000, IDLE_MS = 86400000,
@@ -25,13 +26,6 @@ struct rv__desk {
     bool stop;
     int64_t logged_ms; /* likewise */
 };
-
-static int64_t now_ms(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
 
 static void add(row *r, rv__op *op)
 {
@@ -100,7 +94,7 @@ static size_t next_batch(rv__desk *d, rv__op *batch[BATCH], bool *stop)
     int64_t beat = d->queue->kind->tick ? d->queue->kind->tick(d->queue) : -1;
     pthread_mutex_lock(&d->lock);
     for (;;) {
-        int64_t in = unpark(d, now_ms());
+        int64_t in = unpark(d, rv__clock_ms());
         if (d->in.first || d->stop)
             break;
         wait_ms(d, beat >= 0 && (in < 0 || beat < in) ? beat : in);
@@ -137,7 +131,7 @@ static rv_status attempt(rv__desk *d, rv__op **ops, size_t n, rv_error *err)
 
 static void tell_trouble(rv__desk *d, const rv_error *err)
 {
-    int64_t now = now_ms();
+    int64_t now = rv__clock_ms();
     if (d->logged_ms && now - d->logged_ms < LOG_EVERY_MS)
         return;
     d->logged_ms = now;
@@ -168,7 +162,7 @@ static void settle(rv__desk *d, rv__op *op, rv_status status, const rv_error *er
         int again_ms = op->again_ms                 ? op->again_ms
                        : d->queue->kind->is_shared ? SHARED_MS
                                                    : IDLE_MS;
-        op->not_before_ms = now_ms() + (is_idle ? again_ms : AGAIN_MS);
+        op->not_before_ms = rv__clock_ms() + (is_idle ? again_ms : AGAIN_MS);
         add(&d->parked, op);
         return;
     }

@@ -16,6 +16,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/clock.h"
 #include "base/uuid.h"
 
 enum {
@@ -182,17 +183,10 @@ static void token_of(rv__valkey *v, const char *id, char token[96])
     snprintf(token, 96, "%s:%d", v->name, c ? c->attempt : 0);
 }
 
-static int64_t now_ms(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
-
 static int valkey_tick(rv__queue *q)
 {
     rv__valkey *v = (rv__valkey *)q;
-    int64_t every = v->lease_ms / 3, now = now_ms();
+    int64_t every = v->lease_ms / 3, now = rv__clock_ms();
     if (now - v->beat_ms < every)
         return (int)(every - (now - v->beat_ms));
     v->beat_ms = now;

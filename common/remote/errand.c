@@ -7,8 +7,8 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "base/base64.h"
 #include "base/uuid.h"
 #include "request/formats.h"
@@ -57,13 +57,6 @@ typedef struct errand {
     size_t delivered;
     picture *pictures; /* [wanted] */
 } errand;
-
-static int64_t now_ms(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
 
 rv_status rv__http_status(int http)
 {
@@ -196,7 +189,7 @@ static void settle(errand *e)
     e->port->is_final |= e->pub.id || e->pub.told;
     e->error.attempts = e->port->attempts;
     rv__breaker_tell(e->with->breakers, e->pub.url,
-                     s == RV_OK || s == RV_CANCELLED || !rv_status_retryable(s), now_ms());
+                     s == RV_OK || s == RV_CANCELLED || !rv_status_retryable(s), rv__clock_ms());
     e->port->end(e->port, s, &e->error);
     errand_free(e);
 }
@@ -403,7 +396,7 @@ static void on_done(void *user, rv_status status, int http, const rv_error *why)
     e->is_sent = false;
     if (e->port->cancelled(e->port))
         rv__errand_fail(&e->pub, RV_CANCELLED, NULL, NULL, "cancelled");
-    else if (now_ms() - e->started_ms > POLL_MINUTES * (int64_t)60000)
+    else if (rv__clock_ms() - e->started_ms > POLL_MINUTES * (int64_t)60000)
         rv__errand_fail(&e->pub, RV_TIMEOUT, "providerTimeout", NULL, "no result in %d minutes",
                         POLL_MINUTES);
     else if (status != RV_OK)
@@ -575,7 +568,7 @@ static rv_status fill(errand *e, const rv__errand_options *with, rv__port *port,
     rv__errand *p = &e->pub;
     e->with = with;
     e->port = port;
-    e->started_ms = now_ms();
+    e->started_ms = rv__clock_ms();
     rv__error_clear(&e->error);
     p->route = port->route;
     p->service = rv__service_find(rv__json_get_string(p->route, "name", ""));
@@ -604,7 +597,7 @@ rv_status rv__errand_start(const rv__errand_options *with, const rv_task *t, rv_
         return rv__fail(err, RV_MEMORY, "out of memory");
     rv_status s = fill(e, with, port, t, err);
     int64_t wait = 0;
-    if (s == RV_OK && !rv__breaker_allows(with->breakers, e->pub.url, now_ms(), &wait)) {
+    if (s == RV_OK && !rv__breaker_allows(with->breakers, e->pub.url, rv__clock_ms(), &wait)) {
         s = rv__fail(err, RV_BUSY, "%s failed often; it is left alone for a while",
                      e->pub.service->label);
         err->retry_after_ms = wait;

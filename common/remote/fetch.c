@@ -4,7 +4,8 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
+
+#include "base/clock.h"
 
 enum { HOPS = 4 /* the first URL and three redirects */ };
 
@@ -20,13 +21,6 @@ typedef struct fetch {
     rv__buf file;
     bool is_too_large, is_no_success;
 } fetch;
-
-static int64_t now_ms(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
 
 static void fetch_free(fetch *f)
 {
@@ -104,7 +98,7 @@ static const rv__io_events transfer_events = {on_data, on_done, on_cancelled, on
 static rv_status begin_hop(fetch *f, const char *url, rv_error *err)
 {
     static const char *const headers[] = {"Accept: image/png, image/jpeg, image/webp", NULL};
-    int64_t left = f->deadline_ms - now_ms();
+    int64_t left = f->deadline_ms - rv__clock_ms();
     if (left < 1)
         return rv__fail(err, RV_TIMEOUT, "no answer in time");
     rv__io_request q = {.url = url,
@@ -128,7 +122,7 @@ rv_status rv__fetch_start(rv__io *io, const rv__guard *guard, const char *url,
     f->events = events;
     f->user = user;
     f->limits = *limits;
-    f->deadline_ms = now_ms() + limits->timeout_ms;
+    f->deadline_ms = rv__clock_ms() + limits->timeout_ms;
     rv__buf_init(&f->file, limits->bytes + 1);
     rv_status s = begin_hop(f, url, err);
     if (s != RV_OK)

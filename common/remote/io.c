@@ -9,8 +9,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "base/memory.h"
 #include "job/threads.h"
 
@@ -60,13 +60,6 @@ static void transfer_free(transfer *t)
     rv__free(t->ca_file);
     rv__free(t->body);
     rv__free(t);
-}
-
-static int64_t now_ms(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
 /* ---- one transfer ---- */
@@ -259,7 +252,7 @@ static bool take_fresh(rv__io *io)
 /* Begins what has waited for its time; how many milliseconds from now the next one does. */
 static int begin_due(rv__io *io)
 {
-    int64_t now = now_ms(), wait = POLL_MS;
+    int64_t now = rv__clock_ms(), wait = POLL_MS;
     for (transfer *t = io->active, *next; t; t = next) {
         next = t->next;
         if (t->begins_ms && t->begins_ms <= now)
@@ -373,7 +366,7 @@ rv_status rv__io_start(rv__io *io, const rv__io_request *q, const rv__io_events 
     t->is_delete = q->is_delete;
     t->is_outside = q->is_outside;
     t->is_once = q->is_once;
-    t->begins_ms = q->delay_ms > 0 ? now_ms() + q->delay_ms : 0;
+    t->begins_ms = q->delay_ms > 0 ? rv__clock_ms() + q->delay_ms : 0;
     t->max_bytes = q->max_bytes;
     t->guard = q->guard;
     t->url = rv__strdup(q->url);
