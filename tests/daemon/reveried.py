@@ -11,29 +11,15 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
-import time
 import unittest
 
-SOURCE = os.environ.get("SOURCE_ROOT") or os.path.abspath(os.path.join(os.path.dirname(__file__), "../.."))
-BUILD = os.path.abspath(os.environ.get("BUILD_ROOT") or os.path.join(SOURCE, "build"))
-REVERIED = os.path.join(BUILD, "reveried")
-REVERIE = os.path.join(BUILD, "reverie")
-CARDS = os.path.join(SOURCE, "config/models")
-SLOW = float(os.environ.get("TEST_SLOWNESS", "1"))  # patience of every wait, as a multiple
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+# Tests import these from here.
+from basics import BUILD, CARDS, REVERIE, REVERIED, SLOW, SOURCE, wait_until  # noqa: E402, F401
+
 ALARM = re.compile(r"Sanitizer|runtime error:")
-
-
-def wait_until(fact, seconds=30.0, what="the expected state"):
-    """Calls fact until it is true; its value."""
-    end = time.monotonic() + seconds * SLOW
-    while True:
-        value = fact()
-        if value:
-            return value
-        if time.monotonic() > end:
-            raise AssertionError(f"{what} did not come within {seconds * SLOW:.0f} s")
-        time.sleep(0.01)
 
 
 class Connection(http.client.HTTPConnection):

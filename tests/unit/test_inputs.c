@@ -53,7 +53,7 @@ static size_t with_png(char *to, size_t size, const char *head, const uint8_t *f
     return (size_t)n + png_len;
 }
 
-static int start(void **state)
+static int begin(void **state)
 {
     uint8_t huge[sizeof png];
     char head[128];
@@ -87,7 +87,7 @@ static int start(void **state)
     return 0;
 }
 
-static int stop(void **state)
+static int finish(void **state)
 {
     server_stop(&s);
     return 0;
@@ -339,5 +339,5 @@ int main(void)
         cmocka_unit_test(results_as_inputs),
         cmocka_unit_test(without_memory),
     };
-    return cmocka_run_group_tests(tests, start, stop);
+    return cmocka_run_group_tests(tests, begin, finish);
 }

@@ -10,15 +10,14 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
-import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-SOURCE = os.environ.get("SOURCE_ROOT") or os.path.abspath(os.path.join(HERE, "../../.."))
-BUILD = os.path.abspath(os.environ.get("BUILD_ROOT") or os.path.join(SOURCE, "build"))
-CARDS = os.path.join(SOURCE, "config/models")
+sys.path.insert(0, os.path.join(HERE, "../.."))
+from basics import BUILD, CARDS, SLOW, SOURCE, wait_until  # noqa: E402, F401 (tests import them from here)
+
 PLUGIN = os.path.join(BUILD, "gimp_plugin/reverie")
-SLOW = float(os.environ.get("TEST_SLOWNESS", "1"))  # patience of every wait, as a multiple
 
 QUIET = "(show-welcome-dialog no)\n(check-updates no)\n(color-profile-policy keep)\n(metadata-rotation-policy keep)\n"
 
@@ -30,18 +29,6 @@ def missing():
     if not os.path.exists(PLUGIN):
         return "the plug-in was not built (no GIMP headers)"
     return None
-
-
-def wait_until(fact, seconds=20.0, what="the expected state"):
-    """Calls fact until it is true; its value."""
-    end = time.monotonic() + seconds * SLOW
-    while True:
-        value = fact()
-        if value:
-            return value
-        if time.monotonic() > end:
-            raise AssertionError(f"{what} did not come within {seconds * SLOW:.0f} s")
-        time.sleep(0.02)
 
 
 _template = None  # a user folder as GIMP makes it at its first start, which takes seconds; copied for each test

@@ -14,32 +14,18 @@ import signal
 import socket
 import struct
 import subprocess
+import sys
 import tempfile
-import time
 import unittest
 import uuid
 
-SOURCE = os.environ.get("SOURCE_ROOT") or os.path.abspath(os.path.join(os.path.dirname(__file__), "../../.."))
-BUILD = os.path.abspath(os.environ.get("BUILD_ROOT") or os.path.join(SOURCE, "build"))
-MODULE = os.path.join(BUILD, "ngx_http_reverie_module.so")
-REVERIED = os.path.join(BUILD, "reveried")
-CARDS = os.path.join(SOURCE, "config/models")
-SLOW = float(os.environ.get("TEST_SLOWNESS", "1"))  # patience of every wait, as a multiple
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../.."))
+import basics  # noqa: E402
+from basics import BUILD, CARDS, REVERIED, SLOW, SOURCE, wait_until  # noqa: E402, F401 (tests import them from here)
 
+MODULE = os.path.join(BUILD, "ngx_http_reverie_module.so")
 MODEL = "runware:97@3"
 ALARM = re.compile(r"\[(alert|emerg|crit)\]|Sanitizer|runtime error:|worker process \d+ exited on signal")
-
-
-def wait_until(fact, seconds=20.0, what="the expected state"):
-    """Calls fact until it is true; its value."""
-    end = time.monotonic() + seconds * SLOW
-    while True:
-        value = fact()
-        if value:
-            return value
-        if time.monotonic() > end:
-            raise AssertionError(f"{what} did not come within {seconds * SLOW:.0f} s")
-        time.sleep(0.01)
 
 
 def sanitizer():

@@ -8,6 +8,7 @@ import time
 import unittest
 
 import harness
+import basics
 from harness import (Daemon, Nginx, ServerCase, SLOW, descriptors, http_bytes, is_alive, read_reply, reset, task,
                      wait_until)
 
@@ -375,12 +376,12 @@ class TheHarness(unittest.TestCase):
         self.addCleanup(server.stop)
         held = [server.connect() for _ in range(20)]
         wait_until(lambda: len(descriptors(server.workers()[0])) > server.baseline[server.workers()[0]] + 8)
-        patience, harness.SLOW = harness.SLOW, 0.02
+        patience, basics.SLOW = basics.SLOW, 0.02
         try:
             with self.assertRaisesRegex(AssertionError, "descriptors grew"):
                 server.verify()
         finally:
-            harness.SLOW = patience
+            basics.SLOW = patience
             for s in held:
                 s.close()
 
