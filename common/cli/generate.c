@@ -37,7 +37,8 @@ static const char usage_text[] =
     "  --format F          PNG, JPG or WEBP, when no file name says it\n"
     "  --quality N         20 to 99, for JPG and WEBP (default 95)\n"
     "  --daemon unix:PATH  let a running reveried do it\n"
-    "  --remote URL        let a server do it: http://HOST:PORT/generate\n"
+    "  --remote URL        let a server do it: http://HOST:PORT/generate,\n"
+    "                      or http://HOST:PORT/v1 through the OpenAI protocol\n"
     "  --models DIR        folder with model cards\n"
     "  --threads N         threads of the engine\n"
     "  --stub              paint a test picture without a model\n";

@@ -111,7 +111,8 @@ RV_API void rv_close(rv *r);
  *   model        path of one model card, weights folder or GGUF file, served beside the cards
  *   serve        ids or aliases of the models that are served, separated by spaces; * stands for any characters
  *                (all)
- *   daemon       unix:PATH or http://HOST:PORT of a reveried that runs the tasks; empty: run them in this process
+ *   daemon       unix:PATH or http://HOST:PORT of a reveried that runs the tasks; empty: run them in this process;
+ *                http(s)://HOST:PORT/v1 asks a server through the OpenAI protocol (key: REVERIE_API_KEY, over https)
  *   daemon_key   key for a daemon by address, sent as a bearer token: over https, or to this machine only (none)
  *   ca_file      certificates that services must show (the system's)
  *   service_connect_ms, service_silence, service_pause_ms   patience with services that model cards name: milliseconds

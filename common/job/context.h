@@ -83,6 +83,7 @@ struct rv {
     const rv__executor *executor;
     const rv__executor *services; /* others' (remote/service.h); NULL until a task needs them */
     void *services_self;
+    rv__value *remote; /* route.c: the entries that go before those of the cards; NULL: none */
     void *self;
     const rv__model *preload; /* the first worker loads it before its first task */
     pthread_t workers[RV__WORKERS_MAX];

@@ -1,14 +1,63 @@
 /* See route.h. */
 #include "job/route.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "remote/service.h"
 
-static const rv__value *entries(const rv_task *t)
+enum { REMOTE_SILENCE_S = 3600 }; /* a server of our own says nothing while it paints */
+
+/* A server that the settings name runs everything: a daemon goes by its own cards, with keys and
+ * certificates of its own. */
+static const rv__value *entries(const rv *r, const rv_task *t)
 {
     const rv__model *m = rv__task_model(t);
+    bool is_elsewhere = r->setup.daemon && r->setup.executor != RV__STUB;
+    if (r->remote || is_elsewhere)
+        return r->remote;
     return m ? rv__json_get(m->card, "executors") : NULL;
+}
+
+/* How long the base URL of the OpenAI protocol is that an address means: http(s)://HOST/…/v1, with
+ * or without /images/generations.  0: it means something else. */
+static size_t base_length(const char *address)
+{
+    static const char version[] = "/v1", path[] = "/images/generations";
+    bool is_http = address && (strncmp(address, "http://", 7) == 0 ||
+                               strncmp(address, "https://", 8) == 0);
+    size_t n = is_http ? strlen(address) : 0;
+    while (n && address[n - 1] == '/')
+        n--;
+    if (n > sizeof path && strncmp(address + n - sizeof path + 1, path, sizeof path - 1) == 0)
+        n -= sizeof path - 1;
+    bool is_base =
+        n > sizeof version && strncmp(address + n - sizeof version + 1, version, 3) == 0;
+    return is_base ? n : 0;
+}
+
+/* The one entry for all tasks when the setting daemon names a server's OpenAI protocol. */
+static rv_status open_remote(rv *r, rv_error *err)
+{
+    size_t n = base_length(r->setup.daemon);
+    if (!n || r->remote || r->setup.executor == RV__STUB)
+        return RV_OK;
+    if (r->setup.daemon_key)
+        return rv__fail_code(err, RV_VALIDATION, "invalidSetting", "daemon_key",
+                             "daemon_key is for addresses that end in /generate; for /v1 the key "
+                             "stands in the environment: REVERIE_API_KEY, sent over https only");
+    bool has_key = strncmp(r->setup.daemon, "https://", 8) == 0 && getenv("REVERIE_API_KEY");
+    char *url = rv__strndup(r->setup.daemon, n), *text = NULL;
+    rv__buf b;
+    rv__buf_init(&b, 1 << 16);
+    rv__buf_adds(&b, "[{\"name\":\"reverie\",\"url\":");
+    rv__json_write_string(&b, url ? url : "");
+    rv__buf_adds(&b, has_key ? ",\"key_env\":\"REVERIE_API_KEY\"}]" : "}]");
+    text = rv__buf_take(&b, NULL);
+    r->remote = url && text ? rv__json_parse(text, strlen(text), NULL) : NULL;
+    rv__free(url);
+    rv__free(text);
+    return r->remote ? RV_OK : rv__fail(err, RV_MEMORY, "out of memory");
 }
 
 static bool is_own(const rv__value *entry)
@@ -50,7 +99,7 @@ static bool own_can(const rv *r, const rv_task *t)
  * could not. */
 static const rv__value *choose(const rv *r, const rv_task *t, const rv__value *last, rv_error *err)
 {
-    const rv__value *e = last ? rv__json_next(last) : rv__json_first(entries(t));
+    const rv__value *e = last ? rv__json_next(last) : rv__json_first(entries(r, t));
     for (; e; e = rv__json_next(e)) {
         const rv__service *s = rv__service_find(rv__json_get_string(e, "name", ""));
         if (!applies(r, t, e))
@@ -66,15 +115,19 @@ static const rv__value *choose(const rv *r, const rv_task *t, const rv__value *l
 rv_status rv__route_open(rv *r, const rv_task *t, rv_error *err)
 {
     bool is_needed = false;
-    for (const rv__value *e = rv__json_first(entries(t)); e && !r->services && !is_needed;
+    rv_status s = open_remote(r, err);
+    if (s != RV_OK)
+        return s;
+    for (const rv__value *e = rv__json_first(entries(r, t)); e && !r->services && !is_needed;
          e = rv__json_next(e))
         is_needed = !is_own(e) && rv__service_ready(e);
     if (!is_needed)
         return RV_OK;
-    rv_status s = rv__context_guard(r, err);
+    s = rv__context_guard(r, err);
     rv__executor_options o = {.ca_file = r->setup.ca_file,
                               .connect_ms = (int)r->setup.service_connect_ms,
-                              .silence_s = (int)r->setup.service_silence,
+                              .silence_s =
+                                  r->remote ? REMOTE_SILENCE_S : (int)r->setup.service_silence,
                               .pause_ms = (int)r->setup.service_pause_ms,
                               .log = rv__context_log_hook,
                               .log_user = r};

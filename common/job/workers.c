@@ -143,4 +143,6 @@ void rv__workers_stop(rv *r)
     r->executor = r->services = NULL;
     r->self = r->services_self = NULL;
     pthread_mutex_unlock(&r->lock);
+    rv__json_free(r->remote); /* no job is on its way any more */
+    r->remote = NULL;
 }

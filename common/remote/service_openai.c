@@ -58,8 +58,8 @@ static const rv__mapping reverie_renames[] = {
     {"width", "size", "WxH"},
     {"height", "size", "WxH"},
     {"numberResults", "n", NULL},
-    {"outputFormat", "output_format", NULL},
-    {"outputQuality", "output_compression", "not for PNG"},
+    {"outputFormat", NULL, "done by us"},
+    {"outputQuality", NULL, "done by us"},
     {"seedImage", "image", "as an edit"},
     {"maskImage", "mask", "as an edit"},
     DONE_BY_US,
@@ -191,7 +191,9 @@ static void add_number(form *f, const char *name, int64_t n)
 
 static void fill(form *f, rv__errand *e)
 {
-    const char *format = rv__json_get_string(e->value, "outputFormat", "JPG");
+    /* Another Reverie sends its pixels as they are: encoding them twice would change them. */
+    const char *format =
+        is_reverie(e) ? "PNG" : rv__json_get_string(e->value, "outputFormat", "JPG");
     char size[40];
     snprintf(size, sizeof size, "%dx%d", (int)rv__json_get_int(e->value, "width", 1024),
              (int)rv__json_get_int(e->value, "height", 1024));
