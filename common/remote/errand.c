@@ -291,7 +291,7 @@ void rv__errand_send(rv__errand *pub, rv__sending *s)
 int rv__errand_pause(rv__errand *pub)
 {
     errand *e = (errand *)pub;
-    int ms = ASK_MS;
+    int ms = e->with->pause_ms ? e->with->pause_ms : ASK_MS;
     for (int i = 0; i < e->questions && ms < ASK_MAX_MS; i++)
         ms = ms * 3 / 2;
     e->questions++;

@@ -9,8 +9,9 @@
 
 typedef struct rv__errand rv__errand;
 
-/* What becomes of a parameter.  Rows are in the order of the parameter table's names; a parameter
- * without a row is refused by name, unless it has its default. */
+/* What becomes of a parameter, or of a member of one ("lora.weight").  A parameter without a row is
+ * refused by name, unless it has its default; an object with rows for members is refused by each
+ * member without one. */
 typedef struct rv__mapping {
     const char *parameter;
     const char *sent_as; /* the service's name; NULL: done by us after the answer, or without effect
@@ -24,9 +25,9 @@ typedef struct rv__service {
     const char *url;        /* where it is, unless the card says otherwise                     */
     const char *key_env;    /* environment variable of the key, unless the card names another  */
     const char *key_form;   /* header in front of the key: "Authorization: Bearer "            */
-    const rv__mapping *map; /* ends with a row without parameter; NULL: takes everything     */
-    const rv__mapping *renames; /* without a map: what goes out under another name, or not at all;
-                                   for the documentation. May be NULL                      */
+    const rv__mapping *map;  /* ends with a row without parameter                              */
+    const rv__mapping *base; /* more rows, shared with relatives; may be NULL                  */
+    bool takes_all;         /* what has no row goes out under its own name                     */
     bool is_idempotent;     /* the same task sent twice is done and paid once                  */
     bool wants_files;       /* input pictures named by URL must be fetched first               */
     /* What the map cannot say; NULL: nothing.  RV_UNSUPPORTED with the parameter. */
@@ -49,6 +50,10 @@ extern const rv__service rv__runware, rv__openai, rv__lumenfall, rv__reverie, rv
 /* By the name in a card; NULL when there is none. */
 const rv__service *rv__service_find(const char *name);
 const rv__service *rv__service_at(size_t i); /* NULL: no more */
+
+/* What becomes of a parameter or member (dotted); NULL: refused, or sent as it is where the service
+ * takes all. */
+const rv__mapping *rv__service_row(const rv__service *s, const char *path);
 
 /* Whether this service can do this task as it stands; else RV_UNSUPPORTED and the parameter's name.
  */

@@ -3,13 +3,12 @@
  * request's name. */
 #include "remote/service.h"
 
+#include <stdio.h>
 #include <string.h>
 
 enum { BODY_MAX = 64 << 20, PHASE_SUBMIT = 0, PHASE_STATUS, PHASE_RESULT };
 
 static const rv__mapping map[] = {
-    {"taskType", NULL, "said by the address"},
-    {"taskUUID", NULL, "as Idempotency-Key"},
     {"model", NULL, "said by the address"},
     {"positivePrompt", "prompt", NULL},
     {"negativePrompt", "negative_prompt", NULL},
@@ -19,24 +18,42 @@ static const rv__mapping map[] = {
     {"CFGScale", "guidance_scale", "HiDream-I1 Full only"},
     {"seed", "seed", NULL},
     {"numberResults", "num_images", NULL},
-    {"lora", "loras", "HiDream-I1 Full only; names are addresses"},
-    {"safety", "enable_safety_checker", "checkContent"},
+    {"lora", "loras", "HiDream-I1 Full only"},
+    {"lora.model", "loras.path", "the address that the card has for it"},
+    {"lora.weight", "loras.scale", NULL},
+    {"safety", "enable_safety_checker", NULL},
+    {"safety.checkContent", "enable_safety_checker", NULL},
+    {"safety.mode", "enable_safety_checker", "unless none"},
     {"seedImage", "image_url", "image-to-image models only"},
     {"strength", "strength", "image-to-image models only"},
     {"outputFormat", "output_format", "WEBP: made by us from PNG"},
     {"outputQuality", NULL, "done by us"},
-    {"outputType", NULL, "done by us"},
-    {"includeCost", NULL, "done by us"},
-    {"ttl", NULL, "done by us"},
-    {"deliveryMethod", NULL, "done by us"},
-    {"webhookURL", NULL, "done by us"},
-    {"uploadEndpoint", NULL, "done by us"},
     {0},
 };
 
 static bool is_full(const rv__value *route)
 {
     return strstr(rv__json_get_string(route, "model", ""), "full");
+}
+
+/* Where fal finds a LoRA: the card's "loras": {"NAME": "ADDRESS"}; NULL when the card knows none. */
+static const char *lora_address(const rv__value *route, const rv__value *lora)
+{
+    return rv__json_get_string(rv__json_get(route, "loras"),
+                               rv__json_get_string(lora, "model", ""), NULL);
+}
+
+static rv_status check_loras(const rv__value *list, const rv__value *route, rv_error *err)
+{
+    unsigned i = 0;
+    for (const rv__value *v = rv__json_first(list); v; v = rv__json_next(v), i++) {
+        char name[40];
+        snprintf(name, sizeof name, "lora[%u].model", i);
+        if (!lora_address(route, v))
+            return rv__fail_code(err, RV_UNSUPPORTED, "unsupportedParameter", name,
+                                 "the card has no address for this LoRA that fal could fetch");
+    }
+    return RV_OK;
 }
 
 static rv_status check(const rv_task *t, const rv__value *route, rv_error *err)
@@ -55,16 +72,16 @@ static rv_status check(const rv_task *t, const rv__value *route, rv_error *err)
     if (wrong)
         return rv__fail_code(err, RV_UNSUPPORTED, "unsupportedParameter", wrong,
                              "this model of fal cannot do %s as asked", wrong);
-    return RV_OK;
+    return check_loras(rv__json_get(v, "lora"), route, err);
 }
 
-static void write_loras(rv__buf *b, const rv__value *list)
+static void write_loras(rv__buf *b, const rv__value *route, const rv__value *list)
 {
     const char *comma = "";
     rv__buf_adds(b, ",\"loras\":[");
     for (const rv__value *v = rv__json_first(list); v; v = rv__json_next(v)) {
         rv__buf_addf(b, "%s{\"path\":", comma);
-        rv__json_write_string(b, rv__json_get_string(v, "model", ""));
+        rv__json_write_string(b, lora_address(route, v));
         rv__buf_adds(b, ",\"scale\":");
         rv__json_write_double(b, rv__json_get_number(v, "weight", 1));
         rv__buf_adds(b, "}");
@@ -101,7 +118,7 @@ static void begin(rv__errand *e)
     if (is_full(e->route))
         copy(&b, e, "CFGScale", "guidance_scale");
     if (rv__json_get(e->value, "lora"))
-        write_loras(&b, rv__json_get(e->value, "lora"));
+        write_loras(&b, e->route, rv__json_get(e->value, "lora"));
     rv__buf_addf(&b, ",\"num_images\":%zu,\"enable_safety_checker\":%s,\"output_format\":\"%s\"}",
                  e->wanted, is_checked ? "true" : "false",
                  strcmp(format, "JPG") == 0 ? "jpeg" : "png");

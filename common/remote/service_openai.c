@@ -9,60 +9,42 @@
 
 enum { BODY_MAX = 192 << 20 };
 
-#define DONE_BY_US                                                                                 \
-    {"outputType", NULL, "done by us"}, {"includeCost", NULL, "done by us"},                       \
-        {"ttl", NULL, "done by us"}, {"deliveryMethod", NULL, "done by us"},                       \
-        {"webhookURL", NULL, "done by us"}, {"uploadEndpoint", NULL, "done by us"},                \
-        {"taskType", NULL, "said by the address"},                                                 \
-    {                                                                                              \
-        "taskUUID", NULL, "as Idempotency-Key"                                                     \
-    }
-
-static const rv__mapping openai_map[] = {
+/* What all of them call by the same name. */
+static const rv__mapping protocol[] = {
     {"model", "model", NULL},
     {"positivePrompt", "prompt", NULL},
     {"width", "size", "WxH"},
     {"height", "size", "WxH"},
     {"numberResults", "n", NULL},
-    {"seed", NULL, "not known there: another picture each time"},
-    {"steps", NULL, "not known there: the service decides"},
     {"outputFormat", "output_format", NULL},
     {"outputQuality", "output_compression", "not for PNG"},
     {"seedImage", "image", "as an edit"},
-    DONE_BY_US,
+    {0},
+};
+
+static const rv__mapping openai_map[] = {
+    {"seed", NULL, "not known there: another picture each time"},
+    {"steps", NULL, "not known there: the service decides"},
     {0},
 };
 
 static const rv__mapping lumenfall_map[] = {
-    {"model", "model", NULL},
-    {"positivePrompt", "prompt", NULL},
     {"negativePrompt", "negative_prompt", NULL},
-    {"width", "size", "WxH"},
-    {"height", "size", "WxH"},
-    {"numberResults", "n", NULL},
     {"seed", "seed", NULL},
     {"steps", "num_inference_steps", "models of fal; others ignore it"},
-    {"safety", "enable_safety_checker", "checkContent"},
-    {"outputFormat", "output_format", NULL},
-    {"outputQuality", "output_compression", "not for PNG"},
-    {"seedImage", "image", "as an edit"},
-    DONE_BY_US,
+    {"safety", "enable_safety_checker", NULL},
+    {"safety.checkContent", "enable_safety_checker", NULL},
+    {"safety.mode", "enable_safety_checker", "unless none"},
     {0},
 };
 
-/* Another Reverie takes every other parameter under our own names. */
-static const rv__mapping reverie_renames[] = {
-    {"model", "model", NULL},
-    {"positivePrompt", "prompt", NULL},
+/* Another Reverie takes every other parameter under our own names, and sends its pixels as they
+ * are: encoding them twice would change them. */
+static const rv__mapping reverie_map[] = {
     {"negativePrompt", "negative_prompt", NULL},
-    {"width", "size", "WxH"},
-    {"height", "size", "WxH"},
-    {"numberResults", "n", NULL},
     {"outputFormat", NULL, "done by us"},
     {"outputQuality", NULL, "done by us"},
-    {"seedImage", "image", "as an edit"},
     {"maskImage", "mask", "as an edit"},
-    DONE_BY_US,
     {0},
 };
 
@@ -148,36 +130,20 @@ static bool add_file(form *f, rv__errand *e, const char *parameter, const char *
     return true;
 }
 
-/* What the protocol has under names of its own; for another Reverie all others go along as they
- * are. */
-static bool is_told_otherwise(const char *key)
-{
-    static const char *const names[] = {
-        "taskType",       "taskUUID",      "model",        "positivePrompt", "width",
-        "height",         "numberResults", "outputFormat", "outputQuality",  "outputType",
-        "deliveryMethod", "includeCost",   "ttl",          "webhookURL",     "uploadEndpoint",
-        "seedImage",      "maskImage",     "seed",         "negativePrompt"};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        if (strcmp(key, names[i]) == 0)
-            return true;
-    }
-    return false;
-}
-
 static void add_extras(form *f, const rv__errand *e)
 {
     if (is_lumenfall(e) || is_reverie(e)) {
         add_text(f, "response_format", "b64_json");
-        add_value(f, "seed", rv__json_get(e->value, "seed"));
         add_value(f, "negative_prompt", rv__json_get(e->value, "negativePrompt"));
     }
     if (is_lumenfall(e)) {
+        add_value(f, "seed", rv__json_get(e->value, "seed"));
         add_value(f, "num_inference_steps", rv__json_get(e->value, "steps"));
         add_value(f, "enable_safety_checker",
                   rv__json_get(rv__json_get(e->value, "safety"), "checkContent"));
     }
     for (const rv__value *v = rv__json_first(e->value); is_reverie(e) && v; v = rv__json_next(v)) {
-        if (!is_told_otherwise(rv__json_key(v)))
+        if (!rv__service_row(e->service, rv__json_key(v)))
             add_value(f, rv__json_key(v), v);
     }
 }
@@ -191,7 +157,6 @@ static void add_number(form *f, const char *name, int64_t n)
 
 static void fill(form *f, rv__errand *e)
 {
-    /* Another Reverie sends its pixels as they are: encoding them twice would change them. */
     const char *format =
         is_reverie(e) ? "PNG" : rv__json_get_string(e->value, "outputFormat", "JPG");
     char size[40];
@@ -281,6 +246,7 @@ const rv__service rv__openai = {.name = "openai",
                                 .key_env = "OPENAI_API_KEY",
                                 .key_form = "Authorization: Bearer ",
                                 .map = openai_map,
+                                .base = protocol,
                                 .wants_files = true,
                                 .check = check,
                                 .begin = begin,
@@ -293,6 +259,7 @@ const rv__service rv__lumenfall = {.name = "lumenfall",
                                    .key_env = "LUMENFALL_API_KEY",
                                    .key_form = "Authorization: Bearer ",
                                    .map = lumenfall_map,
+                                   .base = protocol,
                                    .wants_files = true,
                                    .check = check,
                                    .begin = begin,
@@ -303,7 +270,9 @@ const rv__service rv__reverie = {.name = "reverie",
                                  .label = "Reverie",
                                  .url = "http://127.0.0.1:8188/v1",
                                  .key_env = "REVERIE_API_KEY",
-                                 .renames = reverie_renames,
+                                 .map = reverie_map,
+                                 .base = protocol,
+                                 .takes_all = true,
                                  .key_form = "Authorization: Bearer ",
                                  .wants_files = true,
                                  .check = check,

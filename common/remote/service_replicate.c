@@ -9,8 +9,6 @@
 enum { BODY_MAX = 1 << 20 };
 
 static const rv__mapping map[] = {
-    {"taskType", NULL, "said by the address"},
-    {"taskUUID", NULL, "as Idempotency-Key"},
     {"model", NULL, "said by the address"},
     {"positivePrompt", "prompt", NULL},
     {"negativePrompt", "negative_prompt", NULL},
@@ -21,12 +19,6 @@ static const rv__mapping map[] = {
     {"numberResults", NULL, "as many predictions"},
     {"outputFormat", "output_format", NULL},
     {"outputQuality", "output_quality", NULL},
-    {"outputType", NULL, "done by us"},
-    {"includeCost", NULL, "done by us"},
-    {"ttl", NULL, "done by us"},
-    {"deliveryMethod", NULL, "done by us"},
-    {"webhookURL", NULL, "done by us"},
-    {"uploadEndpoint", NULL, "done by us"},
     {0},
 };
 

@@ -11,27 +11,9 @@ enum { BODY_MAX = 128 << 20, PHASE_UPLOAD = 0, PHASE_TASK = 2, PHASE_ASK = 3 };
 
 static const char *const inputs[] = {"seedImage", "maskImage"};
 
-/* Members that the form of our answer replaces. */
-static bool is_ours(const char *key)
-{
-    static const char *const names[] = {
-        "taskType",    "taskUUID",   "model",          "outputType",    "ttl",
-        "includeCost", "webhookURL", "uploadEndpoint", "deliveryMethod"};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        if (strcmp(key, names[i]) == 0)
-            return true;
-    }
-    return false;
-}
-
-/* Taken under their names there, but ours to do: what a task asks us for is not asked twice. */
-static const rv__mapping renames[] = {{"outputType", NULL, "done by us"},
-                                      {"ttl", NULL, "done by us"},
-                                      {"includeCost", NULL, "done by us"},
-                                      {"deliveryMethod", NULL, "done by us"},
-                                      {"webhookURL", NULL, "done by us"},
-                                      {"uploadEndpoint", NULL, "done by us"},
-                                      {0}};
+/* What the form of our answer replaces, beside what is ours with every service. */
+static const rv__mapping map[] = {
+    {"taskType", "taskType", NULL}, {"taskUUID", "taskUUID", NULL}, {"model", "model", NULL}, {0}};
 
 static void text_member(rv__buf *b, const char *key, const char *value)
 {
@@ -67,7 +49,7 @@ static void send_task(rv__errand *e)
         const char *uploaded = strcmp(key, inputs[0]) == 0   ? e->inputs[0]
                                : strcmp(key, inputs[1]) == 0 ? e->inputs[1]
                                                              : NULL;
-        if (is_ours(key))
+        if (rv__service_row(e->service, key))
             continue;
         rv__buf_addf(&b, ",\"%s\":", key);
         if (uploaded)
@@ -235,7 +217,8 @@ const rv__service rv__runware = {.name = "runware",
                                  .label = "Runware",
                                  .url = "https://api.runware.ai/v1",
                                  .key_env = "RUNWARE_API_KEY",
-                                 .renames = renames,
+                                 .map = map,
+                                 .takes_all = true,
                                  .key_form = "Authorization: Bearer ",
                                  .is_idempotent = true,
                                  .begin = begin,

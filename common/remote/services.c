@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -124,23 +125,40 @@ bool rv__service_ready(const rv__value *route)
 
 /* ---- what a service can say ---- */
 
-static const rv__mapping *row_of(const rv__mapping *list, const char *parameter)
+/* What no service is asked for, and what is said outside the task: unless a service has a row of its
+ * own. */
+static const rv__mapping usual[] = {
+    {"outputType", NULL, "done by us"},     {"includeCost", NULL, "done by us"},
+    {"ttl", NULL, "done by us"},            {"deliveryMethod", NULL, "done by us"},
+    {"webhookURL", NULL, "done by us"},     {"uploadEndpoint", NULL, "done by us"},
+    {"taskType", NULL, "said by the address"}, {"taskUUID", NULL, "as Idempotency-Key"},
+    {0},
+};
+
+const rv__mapping *rv__service_row(const rv__service *s, const char *path)
 {
-    for (const rv__mapping *m = list; m && m->parameter; m++) {
-        if (strcmp(m->parameter, parameter) == 0)
-            return m;
+    const rv__mapping *const lists[] = {s->map, s->base, usual};
+    for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) {
+        for (const rv__mapping *m = lists[i]; m && m->parameter; m++) {
+            if (strcmp(m->parameter, path) == 0)
+                return m;
+        }
     }
     return NULL;
 }
 
-static const rv__mapping *mapped(const rv__service *s, const char *parameter)
+static bool has_member_rows(const rv__service *s, const char *path)
 {
-    return row_of(s->map, parameter);
+    size_t len = strlen(path);
+    for (const rv__mapping *m = s->map; m->parameter; m++) {
+        if (strncmp(m->parameter, path, len) == 0 && m->parameter[len] == '.')
+            return true;
+    }
+    return false;
 }
 
-static bool is_default(const rv_task *t, const rv__value *v)
+static bool is_default(const rv__field *f, const rv__value *v)
 {
-    const rv__field *f = rv__field_find(rv__task_model(t)->fields, rv__json_key(v));
     rv__buf b;
     rv__buf_init(&b, 1 << 16);
     rv__json_write_value(&b, v);
@@ -150,31 +168,102 @@ static bool is_default(const rv_task *t, const rv__value *v)
     return same;
 }
 
+/* What is looked at: its place in the rows ("lora.weight") and in the task ("lora[0].weight"). */
+typedef struct place {
+    const char *row, *name;
+} place;
+
+enum { PLACE_MAX = 160 };
+
+static rv_status check_value(const rv__service *s, const rv__field *f, const rv__value *v, place at,
+                             rv_error *err);
+
+static rv_status check_members(const rv__service *s, const rv__field *fields,
+                               const rv__value *object, place at, rv_error *err)
+{
+    char row[PLACE_MAX], name[PLACE_MAX];
+    for (const rv__value *v = rv__json_first(object); v; v = rv__json_next(v)) {
+        const char *dot = *at.row ? "." : "", *key = rv__json_key(v);
+        snprintf(row, sizeof row, "%.100s%s%.50s", at.row, dot, key);
+        snprintf(name, sizeof name, "%.100s%s%.50s", at.name, dot, key);
+        rv_status status =
+            check_value(s, rv__field_find(fields, key), v, (place){row, name}, err);
+        if (status != RV_OK)
+            return status;
+    }
+    return RV_OK;
+}
+
+static rv_status check_list(const rv__service *s, const rv__field *f, const rv__value *list,
+                            place at, rv_error *err)
+{
+    char name[PLACE_MAX];
+    unsigned i = 0;
+    rv_status status = RV_OK;
+    for (const rv__value *v = rv__json_first(list); v && status == RV_OK; v = rv__json_next(v)) {
+        snprintf(name, sizeof name, "%.100s[%u]", at.name, i++);
+        status = check_members(s, f->fields, v, (place){at.row, name}, err);
+    }
+    return status;
+}
+
+static rv_status check_value(const rv__service *s, const rv__field *f, const rv__value *v, place at,
+                             rv_error *err)
+{
+    bool has_row = rv__service_row(s, at.row), has_members = f && f->fields;
+    if (has_row && !(has_members && has_member_rows(s, at.row)))
+        return RV_OK;
+    if (has_members && rv__json_is_object(v)) /* without a row it is refused by what it asks for */
+        return check_members(s, f->fields, v, at, err);
+    if (has_row && has_members)
+        return check_list(s, f, v, at, err);
+    bool is_empty = rv__json_is_array(v) && !rv__json_first(v);
+    if (is_empty || is_default(f, v))
+        return RV_OK;
+    return rv__fail_code(err, RV_UNSUPPORTED, "unsupportedParameter", at.name,
+                         "%s has no parameter for %s; leave it out, or use another executor",
+                         s->label, at.name);
+}
+
 rv_status rv__service_check(const rv__service *s, const rv_task *t, const rv__value *route,
                             rv_error *err)
 {
-    for (const rv__value *v = rv__json_first(rv__task_value(t)); s->map && v;
-         v = rv__json_next(v)) {
-        const char *key = rv__json_key(v);
-        if (!mapped(s, key) && !is_default(t, v))
-            return rv__fail_code(
-                err, RV_UNSUPPORTED, "unsupportedParameter", key,
-                "%s has no parameter for %s; leave it out, or use another executor", s->label, key);
-    }
-    return s->check ? s->check(t, route, err) : RV_OK;
+    rv_status status = s->takes_all ? RV_OK
+                                    : check_members(s, rv__task_model(t)->fields,
+                                                    rv__task_value(t), (place){"", ""}, err);
+    return status == RV_OK && s->check ? s->check(t, route, err) : status;
 }
 
-static void write_cell(rv__buf *b, const rv__service *s, const char *parameter)
+static void write_cell(rv__buf *b, const rv__service *s, const char *path)
 {
-    const rv__mapping *m = row_of(s->map ? s->map : s->renames, parameter);
-    if (!s->map && !m)
-        rv__buf_addf(b, " `%s` |", parameter);
+    const rv__mapping *m = rv__service_row(s, path);
+    if (s->takes_all && !m)
+        rv__buf_addf(b, " `%s` |", path);
     else if (!m)
         rv__buf_adds(b, " refused |");
     else if (!m->sent_as)
         rv__buf_addf(b, " %s |", m->how);
     else
         rv__buf_addf(b, " `%s`%s%s |", m->sent_as, m->how ? ", " : "", m->how ? m->how : "");
+}
+
+static void write_row(rv__buf *b, const char *path)
+{
+    rv__buf_addf(b, "| `%s` |", path);
+    for (size_t i = 0; rv__service_at(i); i++)
+        write_cell(b, services[i], path);
+    rv__buf_adds(b, "\n");
+}
+
+/* Members of the parameters that HiDream has. */
+static void write_member_rows(rv__buf *b, const rv__field *f)
+{
+    char path[PLACE_MAX];
+    for (const rv__field *m = f->fields; m && m->name && (f->families & RV__HIDREAM); m++) {
+        snprintf(path, sizeof path, "%s.%s", f->name, m->name);
+        if (m->families & RV__HIDREAM)
+            write_row(b, path);
+    }
 }
 
 char *rv__services_page(void)
@@ -196,10 +285,8 @@ char *rv__services_page(void)
         bool is_twin = f > rv__table && strcmp(f[-1].name, f->name) == 0;
         if (is_twin || f->legacy)
             continue;
-        rv__buf_addf(&b, "| `%s` |", f->name);
-        for (size_t i = 0; i < sizeof services / sizeof *services; i++)
-            write_cell(&b, services[i], f->name);
-        rv__buf_adds(&b, "\n");
+        write_row(&b, f->name);
+        write_member_rows(&b, f);
     }
     return rv__buf_take(&b, NULL);
 }

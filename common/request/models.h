@@ -13,7 +13,7 @@
  *       "price": {"base": 0.0003, "perStep": 0.0002, "perMegapixel": 0},   US dollars per picture
  *       "executors": [{"name": "engine"}, {"name": "fal", "model": "…"}],  in order of preference (job/route.h):
  *                               name: engine, runware, openai, lumenfall, reverie, fal or replicate; of services also
- *                               model (what it is called there), url, key_env or key_file, delivery ("async"), adapt,
+ *                               model (what it is called there), url, key_env or key_file, delivery ("async"), adapt, loras,
  *                               price (as above); of all max_queue, max_cost, only, except
  *       "engine": {"weights": "hidream-i1-fast.gguf"}   or an object of paths, one per part:
  *                               {"transformer": "…", "vae": "…", … "config": "…"} (engine/weights.h)
