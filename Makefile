@@ -7,7 +7,7 @@ PORT   = 8188
 PROMPT = a pine forest at sunset with the sun on the right
 JOBS   = $(shell nproc)
 
-.PHONY: all demo test serve bench bench-full asan crash lua-valgrind tsan vulkan fuzz nightly train-demo install gimp-archive deb packages clean help
+.PHONY: all demo test serve bench bench-full asan crash test-nginx-next lua-valgrind tsan vulkan fuzz nightly train-demo install gimp-archive deb packages clean help
 
 all: ## build everything
 	@$(BOX) -g build config/build $(BUILD)
@@ -30,6 +30,10 @@ bench-full: ## the full-size model with random weights (10 GB in /var/tmp, minut
 asan: ## unit, parity and host tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	@$(BOX) -g build,test,lua,gimp sh -c 'config/build build-asan -Db_sanitize=address,undefined -Db_lundef=false && exec tests/run build-asan'
 
+test-nginx-next: ## the tests of the module and the daemon on the next nginx (1.30 of Debian forky, in a root of its own)
+	@SUITE=forky $(BOX) -g build,test,bench sh -c 'nginx -v && config/build build-forky -Dlua=disabled -Dgimp=disabled && \
+	  exec tests/run build-forky --suite hosts --suite daemon'
+
 lua-valgrind: ## the specs of the Lua module on Lua 5.1 under valgrind
 	@$(BOX) -g build,test,lua sh -c 'config/build $(BUILD) && SOURCE_ROOT=$$PWD BUILD_ROOT=$$PWD/$(BUILD) \
 	  WRAP="valgrind -q --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite --show-leak-kinds=definite \
@@ -45,10 +49,11 @@ SECONDS = 60
 fuzz: ## every fuzzer for SECONDS=60 seconds
 	@$(BOX) -g build,fuzz sh -c 'CC=clang config/build build-fuzz -Dfuzz=true -Dnginx=false -Dlua=disabled -Dgimp=disabled -Db_lundef=false && exec tests/fuzz/run build-fuzz $(SECONDS)'
 
-crash: all ## 500 asynchronous tasks while processes are killed 100 times
-	@$(BOX) -g build,test sh -c 'BUILD_ROOT=$$PWD/build exec python3 tests/daemon/crash.py'
+crash: all ## 500 asynchronous tasks while processes are killed 100 times: with SQLite, and with Valkey on two nodes
+	@$(BOX) -g build,test sh -c 'export BUILD_ROOT=$$PWD/build; python3 tests/daemon/crash.py && \
+	  exec python3 tests/daemon/crash.py --valkey --network --workers 2,1'
 
-nightly: test asan tsan packages crash ## all of the above, longer
+nightly: test asan tsan test-nginx-next packages crash ## all of the above, longer
 	@$(MAKE) --no-print-directory fuzz SECONDS=600
 
 train-demo: ## trains the model that ships, from nothing (hours; says how many)
@@ -67,7 +72,7 @@ gimp-archive: ## the GIMP plug-in as an archive for a user's plug-ins folder
 	@$(BOX) -g build,gimp sh -c 'config/build $(BUILD) && exec config/gimp-archive $(BUILD) reverie-gimp.tar.xz'
 
 clean: ## remove what was built (the box stays)
-	rm -rf build build-asan build-tsan build-fuzz .demo
+	rm -rf build build-asan build-tsan build-fuzz build-forky .demo
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile | expand -t 16

@@ -324,7 +324,7 @@ RV_API rv_call *rv_call_start(rv *r, rv_batch *b, const rv_call_options *options
  *                   step, image, end, see rv_event_stream); the reply comes with the task's end and is that of
  *                   getResponse.  To give the call up does not touch the task
  *   RV_TASK_CANCEL  the reply is {"data":[{"taskType":"imageInference","taskUUID":…,"cancelled":true}]}, false when the
- *                   task had ended before, or runs in another process of a shared store; then its result stays
+ *                   task had ended before.  A task that runs in another process of a shared store ends there
  * A task that is not known, or not this owner's: 404 with taskNotFound. */
 typedef enum rv_task_verb { RV_TASK_STATUS, RV_TASK_EVENTS, RV_TASK_CANCEL } rv_task_verb;
 RV_API rv_call *rv_call_task(rv *r, rv_task_verb verb, const char *task_uuid, const rv_call_options *options);

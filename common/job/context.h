@@ -139,6 +139,16 @@ typedef struct rv__ending {
     size_t post_count;
 } rv__ending;
 
+/* How far a stored task has come, told to the other processes of a shared queue. */
+typedef struct rv__report {
+    rv__op op;
+    rv_job *job; /* ref while the desk has it */
+    size_t index;
+    int step, steps;
+    int64_t told_ms;
+    bool is_at_desk;
+} rv__report;
+
 struct rv_job {
     rv__port port; /* first: a port is its job */
     atomic_uint refs;
@@ -161,6 +171,7 @@ struct rv_job {
     rv_job *index_next;
     size_t step_index; /* the newest step that was told */
     int step, steps;
+    rv__report report;
 
     /* Fixed before the job can run. */
     char *id;       /* in the queue; NULL: nobody may ask for it */

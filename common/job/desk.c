@@ -7,7 +7,8 @@
 #include "base/clock.h"
 #include "job/threads.h"
 
-enum { BATCH = 64, AGAIN_MS = 1000, NAP_MS = 100, LOG_EVERY_MS = 60000, IDLE_MS = 86400000,
+enum { RINGS = 64, /* that are told apart until the desk has looked */
+       BATCH = 64, AGAIN_MS = 1000, NAP_MS = 100, LOG_EVERY_MS = 60000, IDLE_MS = 86400000,
        SHARED_MS = 100 /* how often to look for what other processes brought */ };
 
 typedef struct row {
@@ -22,6 +23,9 @@ struct rv__desk {
     pthread_cond_t work;  /* something was handed in, or stop */
     pthread_cond_t ended; /* an op that is waited for ended   */
     row in, out;
+    uint64_t rung[RINGS]; /* topics that other processes rang for */
+    size_t rung_count;
+    bool has_rung; /* for anything */
     row parked; /* ops that wait for their time; the desk's thread only */
     bool stop;
     int64_t logged_ms; /* likewise */
@@ -50,15 +54,45 @@ static rv__op *take(row *r)
 
 /* ---- the desk's thread ---- */
 
+uint64_t rv__desk_topic(const char *text)
+{
+    uint64_t h = UINT64_C(14695981039346656037);
+    for (const char *p = text; *p; p++)
+        h = (h ^ (unsigned char)*p) * UINT64_C(1099511628211);
+    return h ? h : 1;
+}
+
+/* On a thread of the queue's. */
+static void on_ring(void *user, const char *topic)
+{
+    rv__desk *d = user;
+    pthread_mutex_lock(&d->lock);
+    if (topic && d->rung_count < RINGS)
+        d->rung[d->rung_count++] = rv__desk_topic(topic);
+    else
+        d->has_rung = true;
+    pthread_cond_signal(&d->work);
+    pthread_mutex_unlock(&d->lock);
+}
+
+static bool is_called(const rv__desk *d, const rv__op *op)
+{
+    bool found = d->has_rung;
+    for (size_t i = 0; i < d->rung_count && !found; i++)
+        found = d->rung[i] == op->topic;
+    return op->topic && found;
+}
+
 /* Parked ops whose time has come go back to the row; how long until the next one's, -1: none. */
 static int64_t unpark(rv__desk *d, int64_t now)
 {
     row left = {0};
     int64_t soonest = -1;
     for (rv__op *op = take(&d->parked); op; op = take(&d->parked)) {
-        bool is_idle = op->status == RV_TIMEOUT && (!op->again_ms || op->heeds_pokes);
+        bool is_idle = op->status == RV_TIMEOUT;
+        bool is_poked = d->queue->poked && (!op->again_ms || op->heeds_pokes);
         int64_t in = op->not_before_ms - now;
-        if (d->stop || (is_idle && d->queue->poked) || in <= 0) {
+        if (d->stop || (is_idle && (is_poked || is_called(d, op))) || in <= 0) {
             add(&d->in, op);
             continue;
         }
@@ -66,7 +100,8 @@ static int64_t unpark(rv__desk *d, int64_t now)
         add(&left, op);
     }
     d->parked = left;
-    d->queue->poked = false;
+    d->queue->poked = d->has_rung = false;
+    d->rung_count = 0;
     return soonest;
 }
 
@@ -228,6 +263,8 @@ rv_status rv__desk_open(const char *where, const rv__desk_hooks *hooks, rv__desk
     }
     d->hooks = *hooks;
     rv_status status = rv__queue_open(where, &d->queue, err);
+    if (status == RV_OK && d->queue->kind->listen)
+        status = d->queue->kind->listen(d->queue, on_ring, d, err);
     if (status == RV_OK && rv__thread_start(&d->thread, run, d) != 0)
         status = rv__fail(err, RV_MEMORY, "no thread can be started");
     if (status == RV_OK)
@@ -255,6 +292,11 @@ void rv__desk_close(rv__desk *d)
     pthread_cond_signal(&d->work);
     pthread_mutex_unlock(&d->lock);
     pthread_join(d->thread, NULL);
+}
+
+bool rv__desk_is_shared(const rv__desk *d)
+{
+    return d->queue->kind->is_shared;
 }
 
 static void hand_in(rv__desk *d, rv__op *op, bool is_waited)

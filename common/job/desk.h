@@ -27,6 +27,7 @@ struct rv__op {
     int again_ms; /* what had nothing to do is asked again after so long; 0: when poked, or as
                      often as other processes may have brought something */
     bool heeds_pokes; /* with again_ms: sooner when poked */
+    uint64_t topic;   /* sooner when the shared queue rings for it (rv__desk_topic); 0: never */
 
     /* The desk's. */
     rv__op *next;
@@ -50,6 +51,12 @@ rv_status rv__desk_open(const char *where, const rv__desk_hooks *hooks, rv__desk
  * rv__desk_deliver still has to be called once, then rv__desk_free. */
 void rv__desk_close(rv__desk *d);
 void rv__desk_free(rv__desk *d);
+
+/* What to wait for: the id of a task, or what rv__queue_kind.listen names. */
+uint64_t rv__desk_topic(const char *text);
+
+/* Do other processes work on this queue too? */
+bool rv__desk_is_shared(const rv__desk *d);
 
 /* Hands in an operation.  Any thread; never blocks. */
 void rv__desk_post(rv__desk *d, rv__op *op);

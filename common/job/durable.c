@@ -5,6 +5,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "job/call.h"
 #include "job/courier.h"
 #include "job/outbox.h"
@@ -13,6 +14,8 @@
 enum {
     ERRANDS_AT_ONCE = 16, /* stored tasks that run at once where others compute them */
     TRIES = 60,           /* seconds a picture waits for room on the disk            */
+    PROGRESS_MS = 200, /* between two reports of one task */
+    ORDERS_MS = 1000,  /* how often to look for what was cancelled elsewhere, beside rings */
     TEXT_MAX = 1 << 20
 };
 
@@ -31,9 +34,17 @@ typedef struct sweep {
     int64_t waiting, running;
 } sweep;
 
+/* Ends tasks of ours that were cancelled through another process. */
+typedef struct orders {
+    rv__op op;
+    rv *r;
+    char *id;
+} orders;
+
 struct rv__claims {
     claim claim;
     sweep sweep;
+    orders orders; /* at the desk where the queue is shared */
     bool is_claiming, is_sweeping; /* the op is at the desk */
     atomic_bool paused;
     int64_t waiting;
@@ -177,6 +188,62 @@ bool rv__durable_try_again(rv_job *j, const rv_error *err)
     return true;
 }
 
+/* ---- what other processes are told, and say ---- */
+
+static rv_status progress_work(rv__op *op, rv__queue *q, rv_error *err)
+{
+    rv__report *p = (rv__report *)op;
+    q->kind->progress(q, p->job->id, p->index, p->step, p->steps, NULL);
+    return RV_OK;
+}
+
+static void progress_done(rv__op *op, rv_status status, const rv_error *err)
+{
+    rv__report *p = (rv__report *)op;
+    p->is_at_desk = false;
+    rv_job_unref(p->job);
+}
+
+void rv__durable_step(rv_job *j)
+{
+    rv *r = j->r;
+    rv__report *p = &j->report;
+    int64_t now = rv__clock_ms();
+    bool is_wanted = j->is_stored && r->desk && rv__desk_is_shared(r->desk);
+    if (!is_wanted || p->is_at_desk || (p->told_ms && now - p->told_ms < PROGRESS_MS))
+        return;
+    *p = (rv__report){.op.work = progress_work,
+                        .op.done = progress_done,
+                        .job = rv_job_ref(j),
+                        .index = j->step_index,
+                        .step = j->step,
+                        .steps = j->steps,
+                        .told_ms = now,
+                        .is_at_desk = true};
+    rv__desk_post(r->desk, &p->op);
+}
+
+static rv_status orders_work(rv__op *op, rv__queue *q, rv_error *err)
+{
+    orders *o = (orders *)op;
+    rv__free(o->id);
+    rv_status s = q->kind->unwanted(q, &o->id, err);
+    return s == RV_OK && !o->id ? RV_TIMEOUT : s;
+}
+
+static void orders_done(rv__op *op, rv_status status, const rv_error *err)
+{
+    orders *o = (orders *)op;
+    bool goes_on = status == RV_OK && !atomic_load(&o->r->closing);
+    rv_job *j = goes_on ? rv__job_find(o->r, o->id) : NULL;
+    if (j)
+        rv_job_cancel(j);
+    rv__free(o->id);
+    o->id = NULL;
+    if (goes_on)
+        rv__desk_post(o->r->desk, op);
+}
+
 /* ---- claims ---- */
 
 /* An end of a task that does not run as a job. */
@@ -257,11 +324,20 @@ static rv_status start(rv *r, rv__record *record, rv_task *t, rv_error *err)
     return s;
 }
 
+static int64_t expiry_from_now(const rv *r)
+{
+    return r->setup.results_ttl ? time(NULL) + r->setup.results_ttl : 0;
+}
+
 static void run(rv *r, rv__record *record)
 {
     if (is_complete(record)) { /* only its end was not written down */
-        conclude(r, record, RV__DONE, NULL,
-                 r->setup.results_ttl ? time(NULL) + r->setup.results_ttl : 0);
+        conclude(r, record, RV__DONE, NULL, expiry_from_now(r));
+        return;
+    }
+    if (record->is_unwanted) { /* whoever ran it did not live to hear of it */
+        conclude(r, record, RV__STOPPED, rv__stored_cancelled(strrchr(record->id, '/') + 1),
+                 expiry_from_now(r));
         return;
     }
     rv__check_settings settings = {
@@ -275,8 +351,7 @@ static void run(rv *r, rv__record *record)
     if (t && name.id && start(r, record, t, &err) != RV_OK)
         conclude(r, &name, RV__FAILED, failure_text(t, &err), rv__durable_expiry(r, t));
     else if (b && !t && name.id)
-        conclude(r, &name, RV__FAILED, issue_text(b),
-                 r->setup.results_ttl ? time(NULL) + r->setup.results_ttl : 0);
+        conclude(r, &name, RV__FAILED, issue_text(b), expiry_from_now(r));
     rv__free(name.id);
     rv_batch_unref(b);
 }
@@ -374,6 +449,11 @@ static rv_status open_desk(rv *r, rv_error *err)
     c->waiting = -1;
     c->claim = (claim){.op.work = claim_work, .op.done = claim_done, .r = r};
     atomic_store(&c->claim.op.insists, true);
+    c->claim.op.topic = rv__desk_topic(RV__RING_NEW);
+    c->orders = (orders){.op.work = orders_work, .op.done = orders_done, .r = r};
+    c->orders.op.topic = rv__desk_topic(RV__RING_CANCEL);
+    c->orders.op.again_ms = ORDERS_MS;
+    atomic_store(&c->orders.op.insists, true);
     c->sweep = (sweep){.op.work = sweep_work, .op.done = sweep_done, .r = r};
     r->claims = c;
     rv_status s = rv__desk_open(r->setup.store, &hooks, &r->desk, err);
@@ -401,6 +481,8 @@ rv_status rv__durable_open(rv *r, rv_error *err)
         s = rv__courier_open(r, err);
     if (s == RV_OK)
         claim_more(r);
+    if (s == RV_OK && rv__desk_is_shared(r->desk))
+        rv__desk_post(r->desk, &r->claims->orders.op);
     return s;
 }
 

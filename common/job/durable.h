@@ -41,6 +41,10 @@ bool rv__durable_item(rv_job *j, size_t index, char **item);
  * another try makes sense. */
 bool rv__durable_try_again(rv_job *j, const rv_error *err);
 
+/* A step of a stored task was shown: processes that share the queue are told, now and then.  Owner's
+ * thread. */
+void rv__durable_step(rv_job *j);
+
 /* Writes down how a stored task ended.  The job's lock is held. */
 void rv__durable_end(rv_job *j);
 void rv__durable_ending_free(rv__ending *e);

@@ -171,6 +171,7 @@ static void show(rv_job *j, const rv_event *e)
         j->step_index = e->index;
         j->step = e->step;
         j->steps = e->steps;
+        rv__durable_step(j);
     } else if (e->kind == RV_EVENT_IMAGE) {
         j->shown_images[e->index] = true;
     } else if (e->kind == RV_EVENT_END) {

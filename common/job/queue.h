@@ -41,6 +41,9 @@ typedef struct rv__record {
     int64_t created;   /* unix seconds                                                    */
     int64_t expiry;    /* unix seconds; 0: never                                          */
     int64_t before;    /* waiting tasks before it, where the queue was asked for it       */
+    size_t step_index; /* how far the process that runs it has come, where it says so     */
+    int step, steps;
+    bool is_unwanted; /* it was cancelled while a process that may be gone was running it */
 } rv__record;
 
 void rv__record_free(rv__record *r); /* what it holds; leaves an empty one */
@@ -69,6 +72,9 @@ typedef enum rv__verdict {
     RV__SAME, /* the very same task: nothing changes                        */
     RV__OTHER /* a task with other parameters: nothing changes              */
 } rv__verdict;
+
+#define RV__RING_NEW    "new"    /* a task waits             */
+#define RV__RING_CANCEL "cancel" /* a running task shall end */
 
 /* What a back end does.  Every method is atomic by itself or part of the caller's transaction.
  * Failures leave things as they were: RV_BUSY with the code insufficientStorage where the disk is
@@ -106,9 +112,21 @@ typedef struct rv__queue_kind {
     rv_status (*finish)(rv__queue *q, const char *id, rv__stored state, const char *error,
                         const char *warnings, int64_t expiry, const rv__post *posts,
                         size_t post_count, rv_error *err);
-    /* Ends a waiting task as stopped; *was is the state it had (RV__EXPIRED when unknown). */
+    /* Ends a waiting task as stopped; *was is the state it had (RV__EXPIRED when unknown).  Whoever
+     * runs a task on a shared queue is asked to stop. */
     rv_status (*cancel)(rv__queue *q, const char *id, const char *error, int64_t expiry,
                         rv__stored *was, rv_error *err);
+
+    /* For shared queues; NULL elsewhere.
+     * listen: from now on `ring` is called, on a thread of the queue's, when another process may
+     * have changed something: the id of a task, RV__RING_NEW, RV__RING_CANCEL, or NULL (anything).
+     * progress: a claimed task has come so far; it is no loss when this fails.
+     * unwanted: a claimed task that was cancelled elsewhere, told once (out; rv__free; NULL: none). */
+    rv_status (*listen)(rv__queue *q, void (*ring)(void *user, const char *topic), void *user,
+                        rv_error *err);
+    rv_status (*progress)(rv__queue *q, const char *id, size_t index, int step, int steps,
+                          rv_error *err);
+    rv_status (*unwanted)(rv__queue *q, char **id, rv_error *err);
     /* The item with this imageUUID, by rv__queue_id of its owner and it (out; rv__free); NULL when
      * there is none. */
     rv_status (*picture)(rv__queue *q, const char *id, char **item, rv_error *err);

@@ -7,7 +7,8 @@
  *
  * Whoever runs a task says so each third of the lease; a task nobody spoke for is given to another
  * process.  Later writes of the first one show an old token and change nothing.  Every change is one
- * script, so it happens as a whole or not at all. */
+ * script, so it happens as a whole or not at all, and tells the others so on a channel
+ * (queue_valkey_news.c): that is a doorbell, which may be missed. */
 #include "queue_valkey.h"
 
 #include <inttypes.h>
@@ -22,8 +23,7 @@
 enum {
     CONNECT_MS = 2000,
     ANSWER_MS = 5000,
-    LEASE_MS = 30000,
-    REMEMBER_S = 86400 /* how long it is known that results expired */
+    LEASE_MS = 30000
 };
 
 /* ---- the link ---- */
@@ -91,19 +91,39 @@ static rv_status make_group(rv__valkey *v, rv_error *err)
     return s;
 }
 
-static rv_status connect_now(rv__valkey *v, rv_error *err)
+static redisContext *open_link(const rv__valkey *v)
 {
     struct timeval limit = {CONNECT_MS / 1000, 0}, answer = {ANSWER_MS / 1000, 0};
+    redisContext *link = redisConnectWithTimeout(v->host, v->port, limit);
+    if (link && !link->err) {
+        redisSetTimeout(link, answer);
+        redisEnableKeepAlive(link);
+    }
+    return link;
+}
+
+redisContext *rv__valkey_connect(const rv__valkey *v)
+{
+    redisContext *link = open_link(v);
+    bool ok = link && !link->err;
+    redisReply *r = ok && v->password ? redisCommand(link, "AUTH %s", v->password) : NULL;
+    ok &= !v->password || (r && r->type != REDIS_REPLY_ERROR);
+    freeReplyObject(r);
+    if (!ok && link)
+        redisFree(link);
+    return ok ? link : NULL;
+}
+
+static rv_status connect_now(rv__valkey *v, rv_error *err)
+{
     char database[16];
     if (v->link)
         return RV_OK;
-    v->link = redisConnectWithTimeout(v->host, v->port, limit);
+    v->link = open_link(v);
     if (!v->link)
         return rv__fail(err, RV_MEMORY, "out of memory");
     if (v->link->err)
         return away(v, v->link->errstr, err);
-    redisSetTimeout(v->link, answer);
-    redisEnableKeepAlive(v->link);
     snprintf(database, sizeof database, "%d", v->database);
     rv_status s = v->password ? SIMPLE(v, err, "AUTH", v->password) : RV_OK;
     if (s == RV_OK && v->database)
@@ -165,7 +185,10 @@ static bool add_claimed(rv__valkey *v, const char *id, const char *entry, int at
     rv__claimed *c = rv__calloc(1, sizeof *c);
     if (!c)
         return false;
-    *c = (rv__claimed){rv__queue_text(id, &ok), rv__queue_text(entry, &ok), attempt, v->claimed};
+    *c = (rv__claimed){.id = rv__queue_text(id, &ok),
+                       .entry = rv__queue_text(entry, &ok),
+                       .attempt = attempt,
+                       .next = v->claimed};
     v->claimed = c;
     if (!ok) {
         v->claimed = c->next;
@@ -176,8 +199,7 @@ static bool add_claimed(rv__valkey *v, const char *id, const char *entry, int at
     return ok;
 }
 
-/* What later writes must show. */
-static void token_of(rv__valkey *v, const char *id, char token[96])
+void rv__valkey_token(rv__valkey *v, const char *id, char token[96])
 {
     const rv__claimed *c = claimed_of(v, id);
     snprintf(token, 96, "%s:%d", v->name, c ? c->attempt : 0);
@@ -237,6 +259,17 @@ static const char *empty_is_none(const char *text)
     return text && *text ? text : NULL;
 }
 
+/* "index step steps" */
+static void read_progress(const char *text, rv__record *out)
+{
+    char *end = NULL;
+    if (!text)
+        return;
+    out->step_index = (size_t)strtoull(text, &end, 10);
+    out->step = (int)strtol(end, &end, 10);
+    out->steps = (int)strtol(end, NULL, 10);
+}
+
 static bool read_record(const char *id, const redisReply *t, const redisReply *d, rv__record *out)
 {
     bool ok = true;
@@ -249,10 +282,12 @@ static bool read_record(const char *id, const redisReply *t, const redisReply *d
                         .count = (size_t)number(t, "pictures"),
                         .created = number(t, "created"),
                         .expiry = number(t, "expiry"),
+                        .is_unwanted = number(t, "unwanted") != 0,
                         .task = rv__queue_text(field(d, "task"), &ok),
                         .results_url = rv__queue_text(empty_is_none(field(d, "url")), &ok),
                         .error = rv__queue_text(empty_is_none(field(d, "error")), &ok),
                         .warnings = rv__queue_text(empty_is_none(field(d, "warnings")), &ok)};
+    read_progress(field(t, "at"), out);
     out->items = rv__calloc(out->count ? out->count : 1, sizeof *out->items);
     for (size_t i = 0; out->items && i < out->count; i++) {
         snprintf(name, sizeof name, "i%zu", i);
@@ -342,7 +377,7 @@ static rv_status valkey_submit(rv__queue *q, const rv__record *task, int64_t bac
         "if is and answer == '0' and ARGV[11] == 'new' then return -1 end\n"
         "if redis.call('XLEN', 'rv:tasks') >= tonumber(ARGV[12]) then return -2 end\n" WRITE
         "local entry = redis.call('XADD', 'rv:tasks', '*', 'id', ARGV[1])\n"
-        "redis.call('HSET', t, 'entry', entry)\n"
+        "redis.call('HSET', t, 'entry', entry)\n" RV__VALKEY_TELL("'" RV__RING_NEW "'")
         "return 1";
     rv__valkey *v = (rv__valkey *)q;
     rv__record known;
@@ -387,15 +422,6 @@ static rv_status valkey_submit(rv__queue *q, const rv__record *task, int64_t bac
     "  if tonumber(expiry) > 0 then redis.call('EXPIREAT', key, expiry) end\n"                     \
     "end\n"
 
-/* Both hashes vanish in time: the contents at once, the memory of them later. */
-#define EXPIRE_LINES                                                                               \
-    "local function expire(id, expiry, answer)\n"                                                  \
-    "  if tonumber(expiry) <= 0 then return end\n"                                                 \
-    "  redis.call('EXPIREAT', 'rv:d:' .. id, expiry)\n"                                            \
-    "  redis.call('EXPIREAT', 'rv:t:' .. id, expiry + (answer and 0 or " REMEMBER_TEXT "))\n"      \
-    "end\n"
-#define REMEMBER_TEXT "86400"
-
 static rv_status valkey_item(rv__queue *q, const char *id, size_t index, const char *item,
                              const rv__post *posts, size_t post_count, rv_error *err)
 {
@@ -405,14 +431,14 @@ static rv_status valkey_item(rv__queue *q, const char *id, size_t index, const c
                       "if redis.call('HGET', t, 'token') ~= ARGV[4] then return 0 end\n"
                       "if redis.call('HSETNX', d, ARGV[2], ARGV[3]) == 0 then return 0 end\n"
                       "picture(ARGV[1], ARGV[3], 0)\n"
-                      "add(ARGV[1], 5)\n"
+                      "add(ARGV[1], 5)\n" RV__VALKEY_TELL("ARGV[1]")
                       "return 1";
     rv__valkey *v = (rv__valkey *)q;
     char name[32], token[96], room[2 * RV__POSTS][24];
     const char *args[RV__VALKEY_ARGS] = {id, name, item, token};
     int64_t done;
     snprintf(name, sizeof name, "i%zu", index);
-    token_of(v, id, token);
+    rv__valkey_token(v, id, token);
     size_t n = 4 + rv__valkey_post_args(posts, post_count, args + 4, room);
     char *text = rv__format("%s%s", rv__valkey_post_lines, script);
     rv_status s = text ? rv__valkey_number(v, text, args, n, &done, err)
@@ -426,7 +452,7 @@ static rv_status valkey_finish(rv__queue *q, const char *id, rv__stored state, c
                                size_t post_count, rv_error *err)
 {
     static const char script[] =
-        PICTURE_LINES EXPIRE_LINES
+        PICTURE_LINES RV__VALKEY_EXPIRE
         "local t, d = 'rv:t:' .. ARGV[1], 'rv:d:' .. ARGV[1]\n"
         "local f = redis.call('HMGET', t, 'token', 'state', 'entry', 'pictures')\n"
         "if f[1] ~= ARGV[6] or tonumber(f[2]) > 1 then return 0 end\n"
@@ -439,7 +465,7 @@ static rv_status valkey_finish(rv__queue *q, const char *id, rv__stored state, c
         "  if item then picture(ARGV[1], item, ARGV[5]) end\n"
         "end\n"
         "expire(ARGV[1], ARGV[5], false)\n"
-        "add(ARGV[1], 7)\n"
+        "add(ARGV[1], 7)\n" RV__VALKEY_TELL("ARGV[1]")
         "return 1";
     rv__valkey *v = (rv__valkey *)q;
     char state_text[24], expiry_text[24], token[96], room[2 * RV__POSTS][24];
@@ -447,7 +473,7 @@ static rv_status valkey_finish(rv__queue *q, const char *id, rv__stored state, c
     int64_t done;
     snprintf(state_text, sizeof state_text, "%d", (int)state);
     snprintf(expiry_text, sizeof expiry_text, "%" PRId64, expiry);
-    token_of(v, id, token);
+    rv__valkey_token(v, id, token);
     size_t n = 6 + rv__valkey_post_args(posts, post_count, args + 6, room);
     char *text = rv__format("%s%s", rv__valkey_post_lines, script);
     rv_status s = text ? rv__valkey_number(v, text, args, n, &done, err)
@@ -461,7 +487,7 @@ static rv_status valkey_finish(rv__queue *q, const char *id, rv__stored state, c
 static rv_status valkey_keep_answer(rv__queue *q, const rv__record *answer, rv_error *err)
 {
     static const char head[] =
-        PICTURE_LINES EXPIRE_LINES
+        PICTURE_LINES RV__VALKEY_EXPIRE
         "local is = redis.call('HMGET', 'rv:t:' .. ARGV[1], 'state', 'answer')\n"
         "if is[1] and is[2] == '0' then return 0 end\n" WRITE "expire(ARGV[1], ARGV[7], true)\n"
         "return 1";
@@ -502,6 +528,7 @@ static rv_status take(rv__valkey *v, const char *entry, const char *id, rv__reco
         "end\n"
         "local attempt = redis.call('HINCRBY', t, 'attempts', 1)\n"
         "redis.call('HSET', t, 'state', 1, 'token', ARGV[3] .. ':' .. attempt)\n"
+        "redis.call('HDEL', t, 'at')\n" RV__VALKEY_TELL("ARGV[1]")
         "return attempt";
     int64_t attempt = 0;
     rv_status s = rv__valkey_number(v, script, (const char *[]){id, entry, v->name}, 3, &attempt,
@@ -560,39 +587,17 @@ static rv_status valkey_release(rv__queue *q, const char *id, rv_error *err)
         "redis.call('HINCRBY', t, 'attempts', -1)\n"
         "redis.call('XCLAIM', 'rv:tasks', 'rv', 'nobody', 0, redis.call('HGET', t, 'entry'),\n"
         "  'IDLE', 2147483647, 'JUSTID')\n" /* whoever asks next gets it */
+        RV__VALKEY_TELL("'" RV__RING_NEW "'")
         "return 1";
     rv__valkey *v = (rv__valkey *)q;
     char token[96];
     int64_t done;
-    token_of(v, id, token);
+    rv__valkey_token(v, id, token);
     rv_status s =
         rv__valkey_number(v, script, (const char *[]){id, token}, 2, &done, err);
     if (s == RV_OK)
         drop_claimed(v, id);
     q->poked = true;
-    return s;
-}
-
-static rv_status valkey_cancel(rv__queue *q, const char *id, const char *error, int64_t expiry,
-                               rv__stored *was, rv_error *err)
-{
-    static const char script[] = EXPIRE_LINES
-        "local t, d = 'rv:t:' .. ARGV[1], 'rv:d:' .. ARGV[1]\n"
-        "local f = redis.call('HMGET', t, 'state', 'entry')\n"
-        "if not f[1] then return 5 end\n"
-        "if f[1] ~= '0' then return tonumber(f[1]) end\n"
-        "redis.call('HSET', t, 'state', 4, 'expiry', ARGV[3])\n"
-        "redis.call('HSET', d, 'error', ARGV[2])\n"
-        "redis.call('XACK', 'rv:tasks', 'rv', f[2])\n"
-        "redis.call('XDEL', 'rv:tasks', f[2])\n"
-        "expire(ARGV[1], ARGV[3], false)\n"
-        "return 0";
-    char expiry_text[24];
-    int64_t state = RV__EXPIRED;
-    snprintf(expiry_text, sizeof expiry_text, "%" PRId64, expiry);
-    rv_status s = rv__valkey_number((rv__valkey *)q, script,
-                                    (const char *[]){id, error, expiry_text}, 3, &state, err);
-    *was = (rv__stored)state;
     return s;
 }
 
@@ -608,6 +613,7 @@ static rv_status valkey_sweep(rv__queue *q, int64_t now, size_t *removed, rv_err
 static void valkey_close(rv__queue *q)
 {
     rv__valkey *v = (rv__valkey *)q;
+    rv__valkey_deafen(v);
     while (v->claimed && v->link && valkey_release(q, v->claimed->id, NULL) == RV_OK)
         continue;
     while (v->claimed)
@@ -658,7 +664,10 @@ rv_status rv__queue_valkey_open(const char *url, rv__queue **out, rv_error *err)
                                         .release = valkey_release,
                                         .item = valkey_item,
                                         .finish = valkey_finish,
-                                        .cancel = valkey_cancel,
+                                        .cancel = rv__valkey_cancel,
+                                        .listen = rv__valkey_listen,
+                                        .progress = rv__valkey_progress,
+                                        .unwanted = rv__valkey_unwanted,
                                         .picture = valkey_picture,
                                         .sweep = valkey_sweep,
                                         .counts = valkey_counts,

@@ -36,10 +36,19 @@ static int progress(const rv_job *j, size_t index)
     return j->step * 100 / j->steps;
 }
 
-static void write_open(rv__buf *b, const rv__value *task, const rv_job *j, size_t index)
+/* The same as another process says it. */
+static int progress_elsewhere(const rv__record *r, size_t index)
+{
+    if (r->state != RV__RUNNING || r->step_index != index || r->steps <= 0)
+        return -1;
+    return r->step * 100 / r->steps;
+}
+
+static void write_open(rv__buf *b, const rv__value *task, const rv__record *r, const rv_job *j,
+                       size_t index)
 {
     write_head(b, task, "processing");
-    int percent = progress(j, index);
+    int percent = j ? progress(j, index) : progress_elsewhere(r, index);
     if (percent >= 0)
         rv__buf_addf(b, ",\"progress\":%d", percent);
     rv__buf_adds(b, "}");
@@ -80,7 +89,7 @@ static char *write_items(const rv__record *r, const rv__value *task, const rv_jo
         else if (error)
             write_failed(&b, task, error);
         else
-            write_open(&b, task, job, i);
+            write_open(&b, task, r, job, i);
     }
     return rv__buf_take(&b, NULL);
 }
@@ -108,31 +117,80 @@ static void begin_event(rv__buf *b, const char *name, const rv__value *task)
     rv__json_write_string(b, rv__json_get_string(task, "taskUUID", ""));
 }
 
-char *rv__response_stream(const rv__record *record, size_t *len)
+static bool is_new_image(const rv__record *r, const rv__told *told, size_t i)
 {
-    rv__value *task = parse_task(record);
+    bool was_told = i < 64 && told->images >> i & 1;
+    return r->items[i] && !was_told;
+}
+
+static bool is_new_step(const rv__record *r, const rv__told *told)
+{
+    return r->state == RV__RUNNING && r->steps > 0 && r->step_index < r->count &&
+           !r->items[r->step_index] &&
+           (r->step != told->step || r->step_index != told->step_index);
+}
+
+bool rv__response_has_news(const rv__record *r, const rv__told *told)
+{
+    bool found = (r->state == RV__RUNNING && !told->started) || is_new_step(r, told) ||
+                 r->state > RV__RUNNING;
+    for (size_t i = 0; i < r->count && !found; i++)
+        found = is_new_image(r, told, i);
+    return found;
+}
+
+static void write_images(rv__buf *b, const rv__value *task, const rv__record *r, rv__told *told)
+{
+    for (size_t i = 0; i < r->count; i++) {
+        if (!is_new_image(r, told, i))
+            continue;
+        begin_event(b, "image", task);
+        rv__buf_addf(b, ",\"index\":%zu,\"item\":", i);
+        rv__buf_adds(b, r->items[i]);
+        rv__buf_adds(b, "}\n\n");
+        told->images |= i < 64 ? UINT64_C(1) << i : 0;
+    }
+}
+
+static void write_step(rv__buf *b, const rv__value *task, const rv__record *r, rv__told *told)
+{
+    begin_event(b, "step", task);
+    rv__buf_addf(b, ",\"index\":%zu,\"step\":%d,\"steps\":%d}\n\n", r->step_index, r->step, r->steps);
+    told->step_index = r->step_index;
+    told->step = r->step;
+}
+
+static void write_end(rv__buf *b, const rv__value *task, const rv__record *r)
+{
+    begin_event(b, "end", task);
+    rv__buf_addf(b, ",\"state\":\"%s\"", state_word(r->state));
+    if (r->warnings)
+        rv__buf_adds(b, ",\"warnings\":[");
+    rv__buf_adds(b, r->warnings ? r->warnings : "");
+    rv__buf_adds(b, r->warnings ? "]}\n\n" : "}\n\n");
+}
+
+char *rv__response_stream(const rv__record *r, rv__told *told, size_t *len)
+{
+    rv__value *task = parse_task(r);
     rv__buf b;
     rv__buf_init(&b, SIZE_MAX / 4);
-    if (task && record->state == RV__WAITING) {
+    if (task && r->state == RV__WAITING && !told->queued) {
         begin_event(&b, "queued", task);
-        rv__buf_addf(&b, ",\"position\":%lld}\n\n", (long long)record->before);
+        rv__buf_addf(&b, ",\"position\":%lld}\n\n", (long long)r->before);
+        told->queued = true;
     }
-    for (size_t i = 0; task && i < record->count; i++) {
-        if (!record->items[i])
-            continue;
-        begin_event(&b, "image", task);
-        rv__buf_addf(&b, ",\"index\":%zu,\"item\":", i);
-        rv__buf_adds(&b, record->items[i]);
+    if (task && r->state == RV__RUNNING && !told->started) {
+        begin_event(&b, "started", task);
         rv__buf_adds(&b, "}\n\n");
+        told->started = true;
     }
-    if (task && record->state > RV__RUNNING) {
-        begin_event(&b, "end", task);
-        rv__buf_addf(&b, ",\"state\":\"%s\"", state_word(record->state));
-        if (record->warnings)
-            rv__buf_adds(&b, ",\"warnings\":[");
-        rv__buf_adds(&b, record->warnings ? record->warnings : "");
-        rv__buf_adds(&b, record->warnings ? "]}\n\n" : "}\n\n");
-    }
+    if (task)
+        write_images(&b, task, r, told);
+    if (task && is_new_step(r, told))
+        write_step(&b, task, r, told);
+    if (task && r->state > RV__RUNNING)
+        write_end(&b, task, r);
     rv__json_free(task);
     return b.len ? rv__buf_take(&b, len) : NULL;
 }

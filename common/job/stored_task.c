@@ -18,7 +18,8 @@ typedef struct rv__errand {
 
     /* Events. */
     rv__record found;
-    bool was_told; /* that the task waits; the desk's thread, after the first look */
+    bool was_told; /* how it stood at the first look                               */
+    rv__told told; /* the owner's while this is at home, the desk's while it is not */
     bool is_bound; /* a job tells the rest */
     atomic_bool given_up;
 
@@ -139,12 +140,13 @@ static rv_status look_work(rv__op *op, rv__queue *q, rv_error *err)
         return RV_OK;
     rv_status s = q->kind->find(q, e->id, &e->found, err);
     bool is_open = e->found.id && e->found.state <= RV__RUNNING;
-    return s == RV_OK && is_open && e->was_told ? RV_TIMEOUT : s;
+    bool is_old = e->was_told && !rv__response_has_news(&e->found, &e->told);
+    return s == RV_OK && is_open && is_old ? RV_TIMEOUT : s;
 }
 
 static void look_done(rv__op *op, rv_status status, const rv_error *err);
 
-/* The task waits, or runs elsewhere: that is told once, then it is looked at now and then. */
+/* The task waits, or runs elsewhere: it is looked at now and then, and when its queue rings for it. */
 static void look_again(errand *e)
 {
     e->op.again_ms = LOOK_AGAIN_MS;
@@ -158,7 +160,7 @@ static void look_again(errand *e)
 static void tell_record(errand *e)
 {
     size_t len = 0;
-    char *text = rv__response_stream(&e->found, &len);
+    char *text = rv__response_stream(&e->found, &e->told, &len);
     tell(e->slot->call, text, len);
     rv__free(text);
 }
@@ -218,6 +220,7 @@ void rv__stored_events(rv *r, rv__slot *slot, rv_task *t)
     } else if (e) {
         e->op.work = look_work;
         e->op.done = look_done;
+        e->op.topic = rv__desk_topic(e->id);
         slot->errand = e;
         slot->give_up = give_up;
         post(e);
@@ -242,6 +245,13 @@ static char *answer_text(const rv_task *t, bool is_cancelled)
 {
     return rv__format("{\"taskType\":\"imageInference\",\"taskUUID\":\"%s\",\"cancelled\":%s}",
                       rv__task_uuid(t), is_cancelled ? "true" : "false");
+}
+
+char *rv__stored_cancelled(const char *task_uuid)
+{
+    return rv__format("{\"code\":\"taskCancelled\",\"message\":\"the task was cancelled\","
+                      "\"taskType\":\"imageInference\",\"taskUUID\":\"%s\"}",
+                      task_uuid);
 }
 
 static rv_status cancel_work(rv__op *op, rv__queue *q, rv_error *err)
@@ -270,8 +280,9 @@ static void cancel_done(rv__op *op, rv_status status, const rv_error *err)
     rv_job *j = e->was == RV__RUNNING ? rv__job_find(e->r, e->id) : NULL;
     if (j) /* it began meanwhile */
         rv_job_cancel(j);
+    bool is_asked = e->was == RV__RUNNING && rv__desk_is_shared(e->r->desk);
     if (slot->error.status == RV_OK)
-        answer_cancel(slot, e->was != RV__EXPIRED, e->was == RV__WAITING || j);
+        answer_cancel(slot, e->was != RV__EXPIRED, e->was == RV__WAITING || j || is_asked);
     errand_free(e);
     rv__call_slot_ended(slot);
 }
@@ -288,9 +299,7 @@ void rv__stored_cancel(rv *r, rv__slot *slot, rv_task *t)
         errand_free(e);
         return;
     }
-    e->error = rv__format("{\"code\":\"taskCancelled\",\"message\":\"the task was cancelled\","
-                          "\"taskType\":\"imageInference\",\"taskUUID\":\"%s\"}",
-                          rv__task_uuid(t));
+    e->error = rv__stored_cancelled(rv__task_uuid(t));
     e->expiry = r->setup.results_ttl ? rv__durable_expiry(r, t) : 0;
     e->op.work = cancel_work;
     e->op.done = cancel_done;

@@ -1,9 +1,15 @@
 #!/usr/bin/env python3
-"""crash.py [--tasks N] [--kills N] [--nodes N] [--workers N] [--queue URL] [--valkey] [--seed N]
+"""crash.py [--tasks N] [--kills N] [--workers N,…] [--queue URL] [--valkey] [--network] [--seed N]
 
 Asynchronous tasks under load while nginx workers, nginx masters, reveried (and Valkey) are killed with SIGKILL at
 random; then an independent look: every acknowledged task has ended with exactly one result, and each of its pictures
 is, byte for byte, the one its prompt and seed make on a daemon that nobody ever killed.
+
+With --network each node lives in a network of its own, and now and then one is cut off from Valkey and the clients;
+at the end the last node stays away while the results are looked at, and must tell the same once it is back.
+
+With --network each node lives in a network of its own, and now and then one is cut off from Valkey and the clients;
+at the end the last node is cut off while the results are looked at, and must tell the same once it is back.
 
 What a client does here is what clients do: it repeats a request with the same taskUUID until it has an answer.
 """
@@ -23,7 +29,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../hosts/nginx"))
 import harness  # noqa: E402
-from harness import BUILD, CARDS, SLOW, children, free_port, is_alive  # noqa: E402
+from harness import BUILD, CARDS, SLOW, children, free_port, is_alive, wait_until  # noqa: E402
 
 PATIENCE = 120 * SLOW  # seconds without progress before a run has failed
 
@@ -67,6 +73,81 @@ class Restless:
         self.log.close()
 
 
+class Loopback:
+    """All nodes on this machine's own loopback."""
+
+    valkey = "127.0.0.1"
+
+    def prefix(self, i):
+        return []  # of commands of node i
+
+    def address(self, i):
+        return "127.0.0.1"
+
+    def queue(self, i, port):
+        return f"redis://127.0.0.1:{port}/0?lease=1000"
+
+    def stop(self):
+        pass
+
+
+class Network:
+    """Network namespaces: this process enters one with Valkey and the clients, each node gets another, and a cable
+    between them that can be pulled.  Nothing else is connected to them."""
+
+    valkey = "0.0.0.0"
+
+    def __init__(self, nodes):
+        os.unshare(os.CLONE_NEWNET)
+        self.ip("link", "set", "lo", "up")
+        self.away, self.holders = set(), []
+        for i in range(nodes):
+            holder = subprocess.Popen(["unshare", "--net", "sleep", "infinity"], stdin=subprocess.DEVNULL)
+            self.holders.append(holder)
+            ours = os.readlink("/proc/self/ns/net")
+            wait_until(lambda: os.readlink(f"/proc/{holder.pid}/ns/net") != ours, what="a network of its own")
+            self.ip("link", "add", f"node{i}", "type", "veth", "peer", "name", "out", "netns", str(holder.pid))
+            self.ip("address", "add", f"10.77.{i}.1/24", "dev", f"node{i}")
+            self.ip("link", "set", f"node{i}", "up")
+            for command in (("link", "set", "lo", "up"), ("address", "add", f"10.77.{i}.2/24", "dev", "out"),
+                            ("link", "set", "out", "up")):
+                subprocess.run([*self.prefix(i), "ip", *command], check=True)
+
+    @staticmethod
+    def ip(*command):
+        subprocess.run(["ip", *command], check=True)
+
+    def prefix(self, i):
+        return ["nsenter", "--net", "--target", str(self.holders[i].pid)]
+
+    def address(self, i):
+        return f"10.77.{i}.2"
+
+    def queue(self, i, port):
+        return f"redis://10.77.{i}.1:{port}/0?lease=1000"
+
+    def cut(self, i):
+        self.ip("link", "set", f"node{i}", "down")
+        self.away.add(i)
+
+    def mend(self, i):
+        self.ip("link", "set", f"node{i}", "up")
+        self.away.discard(i)
+
+    def stop(self):
+        for holder in self.holders:
+            holder.kill()
+            holder.wait()
+
+
+def missing_for_network():
+    """Why --network cannot work here, or None."""
+    if os.getuid() != 0:
+        return "network namespaces need root"
+    lacking = [name for name in ("ip", "unshare", "nsenter", "valkey-server") if not shutil.which(name)]
+    return f"{lacking[0]} is not installed" if lacking else None
+
+
 class Node:
     """reveried processes and one nginx in front of the first of them."""
 
@@ -82,15 +163,15 @@ http {{
     uwsgi_temp_path {dir}/uwsgi; scgi_temp_path {dir}/scgi;
     reverie_model_cards {cards}; reverie_results_dir {results}; reverie_daemon unix:{dir}/s0;
     server {{
-        listen 127.0.0.1:{port} reuseport;
+        listen {address}:{port} reuseport;
         location /generate {{ reverie runware; reverie_results_url http://pictures/; }}
         location / {{ root {results}; }}
     }}
 }}
 """
 
-    def __init__(self, folder, results, count, queue):
-        self.folder, self.port = folder, free_port()
+    def __init__(self, folder, results, count, queue, address, prefix):
+        self.folder, self.address, self.port = folder, address, free_port()
         os.makedirs(folder)
         self.daemons = []
         for i in range(count):
@@ -99,13 +180,14 @@ http {{
             os.symlink(results, os.path.join(state, "results"))
             command = [os.path.join(BUILD, "reveried"), "--socket", os.path.join(folder, f"s{i}"), "--state", state,
                        "--models", CARDS, "--executor", "stub", "--stub-ms", "5", "--attempts", "1000"]
-            self.daemons.append(Restless(f"reveried{i}", command + (["--queue", queue] if queue else []), folder))
+            command += ["--queue", queue] if queue else []
+            self.daemons.append(Restless(f"reveried{i}", prefix + command, folder))
         conf = os.path.join(folder, "nginx.conf")
         with open(conf, "w") as f:
-            f.write(self.template.format(dir=folder, port=self.port, results=results, cards=CARDS,
+            f.write(self.template.format(dir=folder, address=address, port=self.port, results=results, cards=CARDS,
                                          module=harness.MODULE, user="user root;" if os.getuid() == 0 else ""))
-        self.nginx = Restless("nginx", ["nginx", "-p", folder, "-c", conf, "-e", os.path.join(folder, "error.log")],
-                              folder, harness.environment())
+        self.nginx = Restless("nginx", [*prefix, "nginx", "-p", folder, "-c", conf, "-e",
+                                        os.path.join(folder, "error.log")], folder, harness.environment())
 
     def workers(self):
         return [p for p in children(self.nginx.process.pid) if is_alive(p)] if self.nginx.process else []
@@ -117,17 +199,21 @@ http {{
 
 
 class Run:
-    def __init__(self, tasks=500, kills=100, nodes=1, workers=1, queue=None, valkey=False, seed=None, say=print):
+    def __init__(self, tasks=500, kills=100, workers=(1,), queue=None, valkey=False, network=False, seed=None,
+                 say=print):
         self.random = random.Random(seed)
         self.say = say
         self.folder = tempfile.mkdtemp(prefix="crash-")
         self.results = os.path.join(self.folder, "results")
         os.makedirs(self.results)
+        self.network = Network(len(workers)) if network else Loopback()
+        self.is_cuttable = network
         self.valkey = self.start_valkey() if valkey else None
-        queue = f"redis://127.0.0.1:{self.valkey_port}/0?lease=1000" if valkey else queue
         self.kills, self.kills_wanted = 0, kills
         self.killed = {}
-        self.nodes = [Node(os.path.join(self.folder, f"node{i}"), self.results, workers, queue) for i in range(nodes)]
+        self.nodes = [Node(os.path.join(self.folder, f"node{i}"), self.results, count,
+                           self.network.queue(i, self.valkey_port) if valkey else queue,
+                           self.network.address(i), self.network.prefix(i)) for i, count in enumerate(workers)]
         self.tasks = [self.make(i) for i in range(tasks)]
         self.todo = list(range(tasks))
         self.acknowledged = {}
@@ -137,8 +223,9 @@ class Run:
 
     def start_valkey(self):
         self.valkey_port = free_port()
-        command = ["valkey-server", "--port", str(self.valkey_port), "--bind", "127.0.0.1", "--dir", self.folder,
-                   "--appendonly", "yes", "--appendfsync", "everysec", "--save", ""]
+        command = ["valkey-server", "--port", str(self.valkey_port), "--bind", self.network.valkey, "--dir",
+                   self.folder, "--protected-mode", "no", "--appendonly", "yes", "--appendfsync", "everysec",
+                   "--save", ""]
         return Restless("valkey", command, self.folder)
 
     def make(self, i):
@@ -153,10 +240,10 @@ class Run:
 
     # -- the client --
 
-    def ask(self, *tasks):
+    def ask(self, *tasks, node=None):
         """An answer of any node: (status, reply); None where there was none."""
-        node = random.choice(self.nodes)
-        c = http.client.HTTPConnection("127.0.0.1", node.port, timeout=10 * SLOW)
+        node = node or random.choice(self.nodes)
+        c = http.client.HTTPConnection(node.address, node.port, timeout=10 * SLOW)
         try:
             c.request("POST", "/generate", json.dumps(tasks))
             r = c.getresponse()
@@ -204,8 +291,12 @@ class Run:
     def kill_one(self):
         node = self.random.choice(self.nodes)
         kind = self.random.choice(["worker", "master", "reveried", "reveried", "reveried"] +
-                                  (["valkey"] if self.valkey else []))
-        if kind == "worker":
+                                  (["valkey"] if self.valkey else []) + (["cut"] if self.is_cuttable else []))
+        if kind == "cut":
+            if self.network.away:
+                return False
+            self.cut_for(self.nodes.index(node), self.random.uniform(0.5, 4))
+        elif kind == "worker":
             workers = node.workers()
             if not workers:
                 return False
@@ -213,10 +304,17 @@ class Run:
                 os.kill(self.random.choice(workers), signal.SIGKILL)
             except ProcessLookupError:
                 return False
-        elif not {"master": node.nginx, "reveried": self.random.choice(node.daemons), "valkey": self.valkey}[kind].kill():
+        elif not {"master": node.nginx, "reveried": self.random.choice(node.daemons),
+                  "valkey": self.valkey}[kind].kill():
             return False
         self.killed[kind] = self.killed.get(kind, 0) + 1
         return True
+
+    def cut_for(self, i, seconds):
+        """Longer than a lease: what the node runs goes to others, and what it says later must not count."""
+        self.network.cut(i)
+        self.mending = threading.Timer(seconds, self.network.mend, [i])
+        self.mending.start()
 
     def kill_all(self):
         while self.kills < self.kills_wanted:
@@ -225,16 +323,16 @@ class Run:
 
     # -- the checker --
 
-    def response(self, i):
-        answer = self.ask({"taskType": "getResponse", "taskUUID": self.tasks[i]["taskUUID"]})
+    def response(self, i, node=None):
+        answer = self.ask({"taskType": "getResponse", "taskUUID": self.tasks[i]["taskUUID"]}, node=node)
         if not answer or answer[0] in (502, 503, 504):
             return None
         assert answer[0] == 200, f"acknowledged, but now: {answer}"
         return answer[1]
 
-    def wait_end(self, i):
+    def wait_end(self, i, node=None):
         while True:
-            reply = self.response(i)
+            reply = self.response(i, node)
             if reply and all(item["status"] != "processing" for item in reply["data"]):
                 with self.lock:
                     self.moved = time.monotonic()
@@ -263,15 +361,34 @@ class Run:
             self.load()
             self.say(f"# {len(self.acknowledged)} of {len(self.tasks)} tasks acknowledged, {self.repeats} repeats, "
                      f"killed: {self.killed}")
+            if self.is_cuttable:
+                self.isolate()
             with Reference(self.folder) as reference:
                 pictures = sum(self.check(i, reference) for i in sorted(self.acknowledged))
             self.say(f"# {pictures} pictures of {len(self.acknowledged)} tasks are those of their seeds")
-            starts = {d.name: d.starts for n in self.nodes for d in [n.nginx, *n.daemons]}
+            if self.is_cuttable:
+                self.compare()
+            starts = {f"{os.path.basename(n.folder)} {d.name}": d.starts
+                      for n in self.nodes for d in [n.nginx, *n.daemons]}
             self.say(f"# starts: {starts}")
             self.check_logs()
             return len(self.acknowledged)
         finally:
             self.stop()
+
+    def isolate(self):
+        """The last node is cut off, with whatever it is doing."""
+        if self.network.away:
+            self.mending.join()
+        self.network.cut(len(self.nodes) - 1)
+
+    def compare(self):
+        """It comes back and knows what the others know."""
+        away, here = self.nodes[-1], self.nodes[0]
+        self.network.mend(len(self.nodes) - 1)
+        for i in sorted(self.acknowledged):
+            assert self.wait_end(i, away) == self.wait_end(i, here), f"task {i}: two nodes, two answers"
+        self.say(f"# the node that was cut off tells the same of {len(self.acknowledged)} tasks")
 
     def load(self):
         errors = []
@@ -303,6 +420,9 @@ class Run:
             node.stop()
         if self.valkey:
             self.valkey.stop()
+        if getattr(self, "mending", None):
+            self.mending.join()
+        self.network.stop()
         if os.environ.get("KEEP"):
             self.say(f"# kept {self.folder}")
         else:
@@ -319,7 +439,7 @@ class Reference:
         self.count = 0
 
     def __enter__(self):
-        harness.wait_until(lambda: os.path.exists(self.socket), what="the reference daemon")
+        wait_until(lambda: os.path.exists(self.socket), what="the reference daemon")
         return self
 
     def __exit__(self, *_):
@@ -342,12 +462,17 @@ def main():
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("--tasks", type=int, default=500)
     p.add_argument("--kills", type=int, default=100)
-    p.add_argument("--nodes", type=int, default=1)
-    p.add_argument("--workers", type=int, default=1, help="reveried processes of each node (more than one: Valkey)")
+    p.add_argument("--workers", default="1", help="reveried processes of each node, a number for each (more than one "
+                   "in all: Valkey)")
     p.add_argument("--queue", help="where tasks are kept, instead of each node's own SQLite file")
     p.add_argument("--valkey", action="store_true", help="start a Valkey for this run, and kill it too")
+    p.add_argument("--network", action="store_true", help="each node in a network of its own that is cut off at times")
     p.add_argument("--seed", type=int, default=random.randrange(1 << 30))
     o = p.parse_args()
+    o.workers = [int(n) for n in o.workers.split(",")]
+    if o.network and missing_for_network():
+        print("skipped:", missing_for_network())
+        return
     print(f"# seed {o.seed}")
     began = time.monotonic()
     n = Run(**vars(o)).run()

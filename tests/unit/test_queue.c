@@ -4,6 +4,7 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -396,6 +397,64 @@ static void a_lease(void **state)
     rv__queue_close(other);
 }
 
+static void note_ring(void *user, const char *topic)
+{
+    int which = !topic                                ? 0
+                : strcmp(topic, "/a") == 0             ? 1
+                : strcmp(topic, RV__RING_CANCEL) == 0 ? 2
+                                                       : 3;
+    atomic_fetch_add((atomic_int *)user + which, 1);
+}
+
+static void wait_for_ring(atomic_int *count)
+{
+    for (int i = 0; i < 1000 && !atomic_load(count); i++)
+        usleep(10000);
+    assert_true(atomic_load(count) > 0);
+}
+
+/* What one process says of a task, another one hears, and may end it. */
+static void news(void **state)
+{
+    place *p = *state;
+    rv__queue *q = p->q, *other = NULL;
+    rv__record a = record_of("/a", "{}", 1);
+    rv__stored was;
+    atomic_int rings[4] = {0};
+    char *id;
+    assert_int_equal(rv__queue_open(p->path, &other, NULL), RV_OK);
+    assert_int_equal(other->kind->listen(other, note_ring, rings, NULL), RV_OK);
+    wait_for_ring(&rings[0]); /* from here on it hears everything */
+    offer(q, &a);
+    rv__record mine = claim(q);
+    DO(q->kind->progress(q, "/a", 0, 3, 8, err));
+    wait_for_ring(&rings[1]);
+    rv__record found = find(other, "/a");
+    assert_int_equal(found.step, 3);
+    assert_int_equal(found.steps, 8);
+    assert_false(found.is_unwanted);
+    rv__record_free(&found);
+    DO(q->kind->unwanted(q, &id, err));
+    assert_null(id);
+    DO(other->kind->cancel(other, "/a", "{}", 0, &was, err));
+    assert_int_equal(was, RV__RUNNING);
+    wait_for_ring(&rings[2]);
+    DO(q->kind->unwanted(q, &id, err));
+    assert_string_equal(id, "/a");
+    rv__free(id);
+    DO(q->kind->unwanted(q, &id, err)); /* told once */
+    assert_null(id);
+    found = find(other, "/a");
+    assert_true(found.is_unwanted);
+    rv__record_free(&found);
+    DO(other->kind->progress(other, "/a", 0, 4, 8, err)); /* not its task: changes nothing */
+    found = find(q, "/a");
+    assert_int_equal(found.step, 3);
+    rv__record_free(&found);
+    rv__record_free(&mine);
+    rv__queue_close(other);
+}
+
 /* The server goes away and comes back with what it had. */
 static void a_dead_server(void **state)
 {
@@ -615,6 +674,7 @@ int main(void)
                                        VALKEY(posts),
                                        VALKEY(pictures),
                                        VALKEY(a_lease),
+                                       VALKEY(news),
                                        VALKEY(a_dead_server)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -29,7 +29,7 @@ def tearDownModule():
 class Attacks(unittest.TestCase):
     def attack(self, row):
         opened, ran, hits = netbox.opened(), lab.ran(), len(lab.hits())
-        self.assertEqual(row["send"](lab), row["reply"], lab.last[:600])
+        self.assertIn(row["send"](lab), row["reply"].split(" or "), lab.last[:600])
         for text in [netbox.Victims.SECRET, SECRET_FILE.encode(), *row.get("absent", [])]:
             self.assertNotIn(text, lab.last)
         lab.nginx.verify()
