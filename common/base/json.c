@@ -1,7 +1,7 @@
 /* The only file that knows cJSON.  cJSON builds the tree; before it sees a text, json_scan.c
  * checks every byte by the strict rules of json.h (cJSON itself accepts much more) and remembers
- * where the numbers are, so that their digits can be attached to the tree afterwards.  Nothing here
- * may depend on the locale. */
+ * where the numbers and the long texts are, so that digits and bytes can be attached to the tree
+ * afterwards: cJSON never walks over megabytes of base64.  Nothing here may depend on the locale. */
 #include "json.h"
 
 #include "json_scan.h"
@@ -52,27 +52,59 @@ bool rv__json_read_number(const char *text, double *out)
     return true;
 }
 
-/* Walks the tree in document order and gives each number its digits; numbers[*next] is the next
- * one. */
-static const char *attach(cJSON *item, const char *text, const rv__json_span *numbers, size_t *next,
-                          size_t *at)
+/* The value of a number's text, in the C locale. */
+static double value_of(const char *digits, size_t len)
+{
+    double value = 0;
+    if (len > 15) /* more may need rounding */
+        return strtod(digits, NULL);
+    for (size_t i = 0; i < len; i++) {
+        if (digits[i] < '0' || digits[i] > '9')
+            return strtod(digits, NULL);
+        value = value * 10 + (digits[i] - '0');
+    }
+    return value;
+}
+
+/* What walks over the tree, and the text that it came from. */
+typedef struct attacher {
+    const char *text;
+    const rv__json_span *next; /* what the tree lacks, in document order */
+    size_t at;                 /* of what is wrong                       */
+} attacher;
+
+/* The digits of a number, or a text that was left out: out, cJSON_Delete frees it with its item. */
+static char *take_span(attacher *a, cJSON *item)
+{
+    rv__json_span s = *a->next++;
+    char *text = cJSON_malloc(s.len + 1);
+    if (!text)
+        return NULL;
+    memcpy(text, a->text + s.at, s.len);
+    text[s.len] = '\0';
+    cJSON_free(item->valuestring);
+    item->valuestring = text;
+    a->at = s.at;
+    return text;
+}
+
+/* Walks the tree in document order and gives numbers their digits and texts that were left out
+ * their bytes. */
+static const char *attach(attacher *a, cJSON *item)
 {
     for (; item; item = item->next) {
         if (cJSON_IsNumber(item)) {
-            rv__json_span n = numbers[(*next)++];
-            char *digits = cJSON_malloc(n.len + 1);
+            const char *digits = take_span(a, item);
             if (!digits)
                 return rv__json_no_memory;
-            memcpy(digits, text + n.at, n.len);
-            digits[n.len] = '\0';
-            item->valuestring = digits; /* cJSON_Delete frees it with the item */
-            item->valuedouble = strtod(digits, NULL);
-            if (!isfinite(item->valuedouble)) {
-                *at = n.at;
+            item->valuedouble = value_of(digits, strlen(digits));
+            if (!isfinite(item->valuedouble))
                 return "a number is too large";
-            }
+        } else if (cJSON_IsString(item)) {
+            if (strcmp(item->valuestring, RV__JSON_LEFT_OUT) == 0 && !take_span(a, item))
+                return rv__json_no_memory;
         } else if (item->child) {
-            const char *message = attach(item->child, text, numbers, next, at);
+            const char *message = attach(a, item->child);
             if (message)
                 return message;
         }
@@ -94,14 +126,15 @@ static cJSON *build(const char *text, size_t len)
     return tree;
 }
 
-/* Gives the tree its digits; true when all numbers are finite. */
-static bool finish(cJSON *tree, const char *text, const rv__json_span *numbers, rv__json_error *err)
+/* Gives the tree what it lacks; true when all is good. */
+static bool finish(cJSON *tree, const char *text, const rv__json_scanned *scanned,
+                   rv__json_error *err)
 {
-    size_t next = 0, at = 0;
+    attacher a = {.text = text, .next = scanned->spans};
     locale_t before = enter_locale();
-    const char *message = attach(tree, text, numbers, &next, &at);
+    const char *message = attach(&a, tree);
     leave_locale(before);
-    *err = (rv__json_error){.offset = at, .message = message};
+    *err = (rv__json_error){.offset = message == rv__json_no_memory ? 0 : a.at, .message = message};
     return !message;
 }
 
@@ -109,18 +142,18 @@ rv__value *rv__json_parse_limited(const char *text, size_t len, size_t max_value
                                   rv__json_error *err)
 {
     rv__json_error none, *wrong = err ? err : &none;
-    rv__json_span *numbers = NULL;
-    size_t count = 0;
-    if (!rv__json_scan(text, len, max_values, &numbers, &count, wrong))
+    rv__json_scanned scanned;
+    if (!rv__json_scan(text, len, max_values, &scanned, wrong))
         return NULL;
-    cJSON *tree = build(text, len);
+    const rv__buf *rest = &scanned.rest;
+    cJSON *tree = rest->len ? build(rest->data, rest->len) : build(text, len);
     if (!tree)
         *wrong = (rv__json_error){.message = rv__json_no_memory};
-    if (tree && count && !finish(tree, text, numbers, wrong)) {
+    if (tree && scanned.count && !finish(tree, text, &scanned, wrong)) {
         cJSON_Delete(tree);
         tree = NULL;
     }
-    rv__free(numbers);
+    rv__json_scanned_free(&scanned);
     return tree;
 }
 
@@ -364,12 +397,8 @@ void rv__json_write_text(rv__buf *b, const char *text, size_t len)
 {
     rv__buf_add(b, "\"", 1);
     size_t from = 0, i = 0;
-    while (i < len) {
+    while ((i += rv__utf8_plain(text + i, len - i)) < len) {
         unsigned char c = (unsigned char)text[i];
-        if (c >= 0x20 && c < 0x80 && c != '"' && c != '\\') {
-            i++;
-            continue;
-        }
         uint32_t character;
         size_t n = c < 0x80 ? 0 : rv__utf8_next(text + i, len - i, &character);
         if (n) {
@@ -392,10 +421,31 @@ void rv__json_write_string(rv__buf *b, const char *text)
     rv__json_write_text(b, text, strlen(text));
 }
 
+void rv__json_write_uint(rv__buf *b, uint64_t v)
+{
+    char text[20], *from = text + sizeof text;
+    do {
+        *--from = (char)('0' + v % 10);
+        v /= 10;
+    } while (v);
+    rv__buf_add(b, from, (size_t)(text + sizeof text - from));
+}
+
+void rv__json_write_int(rv__buf *b, int64_t v)
+{
+    if (v < 0)
+        rv__buf_add(b, "-", 1);
+    rv__json_write_uint(b, v < 0 ? 0 - (uint64_t)v : (uint64_t)v);
+}
+
 void rv__json_write_double(rv__buf *b, double v)
 {
     if (!isfinite(v)) {
         rv__buf_adds(b, "null");
+        return;
+    }
+    if (fabs(v) < 1e15 && v == (double)(int64_t)v && !(v == 0 && signbit(v))) {
+        rv__json_write_int(b, (int64_t)v);
         return;
     }
     char text[40];

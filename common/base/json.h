@@ -71,6 +71,8 @@ const char *rv__json_get_string(const rv__value *object, const char *key, const 
 /* Writing straight into a buffer; the caller places braces and commas. */
 void rv__json_write_string(rv__buf *b, const char *text);              /* quoted and escaped            */
 void rv__json_write_text(rv__buf *b, const char *text, size_t len);    /* the same for pointer + length */
+void rv__json_write_int(rv__buf *b, int64_t v);
+void rv__json_write_uint(rv__buf *b, uint64_t v);
 void rv__json_write_double(rv__buf *b, double v);                      /* shortest that reads back      */
 void rv__json_write_value(rv__buf *b, const rv__value *v);             /* compact; numbers by their digits */
 

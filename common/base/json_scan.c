@@ -1,18 +1,22 @@
-/* The strict rules of json.h, byte by byte.  Allocates nothing but the list of numbers; never looks
- * at a text twice. */
+/* The strict rules of json.h, byte by byte.  Allocates nothing but what it hands out; never looks at
+ * a text twice. */
 #include "json_scan.h"
 
 #include "utf8.h"
 
 #include <string.h>
 
+enum { LONG_TEXT = 64 };
+
 typedef struct scanner {
     const char *text;
     size_t len, at;
     int depth;
     size_t values, max_values;
-    rv__json_span *numbers; /* in document order */
-    size_t count, cap;
+    rv__json_scanned out;
+    size_t cap;    /* of its spans */
+    size_t copied; /* of the text; up to here `rest` is complete */
+    bool has_escapes;    /* the newest text */
     const char *message; /* set by the first failure; `at` is its place */
 } scanner;
 
@@ -86,6 +90,7 @@ static bool scan_escape(scanner *s)
 {
     size_t start = s->at++;
     int c = peek(s);
+    s->has_escapes = true;
     if (c == 'u') {
         s->at++;
         return scan_unicode(s, start);
@@ -96,31 +101,12 @@ static bool scan_escape(scanner *s)
     return true;
 }
 
-/* The high bit of every byte that no plain text has: quote, backslash, control, not ASCII. */
-static uint64_t special_bytes(uint64_t word)
-{
-    const uint64_t ones = UINT64_C(0x0101010101010101), high = ones * 0x80;
-    uint64_t quote = word ^ (ones * '"'), slash = word ^ (ones * '\\');
-    uint64_t zero = ((quote - ones) & ~quote) | ((slash - ones) & ~slash);
-    uint64_t control = (word - ones * 0x20) & ~word;
-    return (zero | control | word) & high;
-}
-
-/* Skips to the next quote, backslash, control character or wrong UTF-8, mostly in words. */
+/* Skips to the next quote, backslash, control character or wrong UTF-8. */
 static void skip_plain(scanner *s)
 {
-    while (s->at < s->len) {
-        uint64_t word;
-        while (s->len - s->at >= sizeof word) {
-            memcpy(&word, s->text + s->at, sizeof word);
-            if (special_bytes(word))
-                break;
-            s->at += sizeof word;
-        }
-        if (s->at == s->len)
-            return;
-        unsigned char c = (unsigned char)s->text[s->at];
-        if (c == '"' || c == '\\' || c < 0x20)
+    for (;;) {
+        s->at += rv__utf8_plain(s->text + s->at, s->len - s->at);
+        if (s->at == s->len || (unsigned char)s->text[s->at] < 0x80)
             return;
         uint32_t character;
         size_t n = rv__utf8_next(s->text + s->at, s->len - s->at, &character);
@@ -159,18 +145,38 @@ static size_t skip_digits(scanner *s)
     return s->at - start;
 }
 
-static bool keep_number(scanner *s, size_t at, size_t len)
+static bool keep(scanner *s, size_t at, size_t len)
 {
-    if (s->count == s->cap) {
+    if (s->out.count == s->cap) {
         size_t cap = s->cap ? s->cap * 2 : 16;
-        rv__json_span *more = rv__realloc(s->numbers, cap * sizeof *more);
+        rv__json_span *more = rv__realloc(s->out.spans, cap * sizeof *more);
         if (!more)
             return fail(s, at, rv__json_no_memory);
-        s->numbers = more;
+        s->out.spans = more;
         s->cap = cap;
     }
-    s->numbers[s->count++] = (rv__json_span){at, len};
+    s->out.spans[s->out.count++] = (rv__json_span){at, len};
     return true;
+}
+
+/* The text's bytes [at, at + len) are not for cJSON. */
+static bool leave_out(scanner *s, size_t at, size_t len)
+{
+    rv__buf_add(&s->out.rest, s->text + s->copied, at - s->copied);
+    rv__buf_adds(&s->out.rest, RV__JSON_LEFT_OUT);
+    s->copied = at + len;
+    return keep(s, at, len) && (!s->out.rest.failed || fail(s, at, rv__json_no_memory));
+}
+
+/* A text that is a value: a long one without escapes is left out. */
+static bool scan_text_value(scanner *s)
+{
+    size_t at = s->at + 1;
+    s->has_escapes = false;
+    if (!scan_string(s))
+        return false;
+    size_t len = s->at - 1 - at;
+    return len < LONG_TEXT || s->has_escapes || leave_out(s, at, len);
 }
 
 static bool scan_number(scanner *s)
@@ -196,7 +202,7 @@ static bool scan_number(scanner *s)
     }
     if (s->at - start > RV__JSON_DIGITS)
         return fail(s, start, "a number has more than 63 characters");
-    return keep_number(s, start, s->at - start);
+    return keep(s, start, s->at - start);
 }
 
 static bool scan_word(scanner *s, const char *word)
@@ -261,7 +267,7 @@ static bool scan_value(scanner *s)
     case '[':
         return scan_list(s, ']', scan_value);
     case '"':
-        return scan_string(s);
+        return scan_text_value(s);
     case 't':
         return scan_word(s, "true");
     case 'f':
@@ -298,17 +304,28 @@ static bool scan_text(scanner *s)
     return s->at == s->len || fail(s, s->at, "text after the end of the value");
 }
 
-bool rv__json_scan(const char *text, size_t len, size_t max_values, rv__json_span **numbers,
-                   size_t *count, rv__json_error *err)
+bool rv__json_scan(const char *text, size_t len, size_t max_values, rv__json_scanned *out,
+                   rv__json_error *err)
 {
     scanner s = {.text = text, .len = len, .max_values = max_values};
+    rv__buf_init(&s.out.rest, SIZE_MAX / 2);
     bool good = scan_text(&s);
+    if (good && s.copied) {
+        rv__buf_add(&s.out.rest, text + s.copied, len - s.copied);
+        good = !s.out.rest.failed || fail(&s, len, rv__json_no_memory);
+    }
     if (good) {
-        *numbers = s.numbers;
-        *count = s.count;
+        *out = s.out;
     } else {
-        rv__free(s.numbers);
+        rv__json_scanned_free(&s.out);
         *err = (rv__json_error){.offset = s.at, .message = s.message};
     }
     return good;
+}
+
+void rv__json_scanned_free(rv__json_scanned *s)
+{
+    rv__free(s->spans);
+    rv__buf_free(&s->rest);
+    *s = (rv__json_scanned){0};
 }

@@ -123,16 +123,21 @@ void rv__buf_adds(rv__buf *b, const char *text)
 void rv__buf_addf(rv__buf *b, const char *format, ...)
 {
     va_list args;
+    size_t room = b->data ? b->cap - b->len : 0; /* mostly enough: printed once */
     va_start(args, format);
-    int len = vsnprintf(NULL, 0, format, args);
+    int len = vsnprintf(room ? b->data + b->len : NULL, room, format, args);
     va_end(args);
     if (len < 0 || !reserve(b, (size_t)len)) {
         b->failed = true;
+        if (room)
+            b->data[b->len] = '\0';
         return;
     }
-    va_start(args, format);
-    vsnprintf(b->data + b->len, (size_t)len + 1, format, args);
-    va_end(args);
+    if ((size_t)len >= room) {
+        va_start(args, format);
+        vsnprintf(b->data + b->len, (size_t)len + 1, format, args);
+        va_end(args);
+    }
     b->len += (size_t)len;
 }
 

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#define FIRST 1000 /* bytes of the first block: many pools stay small and live long */
 #define BLOCK 4000
 
 struct rv__pool_block {
@@ -20,9 +21,10 @@ static struct rv__pool_block *add_block(rv__pool *p, size_t size)
 {
     if (size > SIZE_MAX - sizeof(struct rv__pool_block))
         return NULL;
-    struct rv__pool_block *b = rv__calloc(1, sizeof *b + size);
+    struct rv__pool_block *b = rv__alloc(sizeof *b + size);
     if (!b)
         return NULL;
+    b->used = 0;
     b->size = size;
     if (p->blocks && size > BLOCK) { /* keep cutting from the block in front */
         b->next = p->blocks->next;
@@ -43,15 +45,16 @@ void *rv__pool_alloc(rv__pool *p, size_t size)
     }
     size = (size + align - 1) / align * align;
     struct rv__pool_block *b = p->blocks;
+    size_t least = b ? BLOCK : FIRST;
     if (!b || b->size - b->used < size)
-        b = add_block(p, size > BLOCK ? size : BLOCK);
+        b = add_block(p, size > least ? size : least);
     if (!b) {
         p->failed = true;
         return NULL;
     }
     void *piece = b->bytes + b->used;
     b->used += size;
-    return piece;
+    return memset(piece, 0, size);
 }
 
 char *rv__pool_text(rv__pool *p, const char *text, size_t len)
@@ -65,9 +68,12 @@ char *rv__pool_text(rv__pool *p, const char *text, size_t len)
 char *rv__pool_format(rv__pool *p, const char *format, ...)
 {
     va_list args;
+    char small[200]; /* mostly enough: printed once */
     va_start(args, format);
-    int len = vsnprintf(NULL, 0, format, args);
+    int len = vsnprintf(small, sizeof small, format, args);
     va_end(args);
+    if (len >= 0 && (size_t)len < sizeof small)
+        return rv__pool_text(p, small, (size_t)len);
     char *text = len < 0 ? NULL : rv__pool_alloc(p, (size_t)len + 1);
     if (!text)
         return NULL;

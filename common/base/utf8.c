@@ -54,12 +54,43 @@ size_t rv__utf8_valid(const char *text, size_t len)
     return i;
 }
 
+/* The high bit of every byte that no plain text has: quote, backslash, control, not ASCII. */
+static uint64_t special_bytes(uint64_t word)
+{
+    const uint64_t ones = UINT64_C(0x0101010101010101), high = ones * 0x80;
+    uint64_t quote = word ^ (ones * '"'), slash = word ^ (ones * '\\');
+    uint64_t zero = ((quote - ones) & ~quote) | ((slash - ones) & ~slash);
+    uint64_t control = (word - ones * 0x20) & ~word;
+    return (zero | control | word) & high;
+}
+
+size_t rv__utf8_plain(const char *text, size_t len)
+{
+    size_t i = 0;
+    for (uint64_t word; len - i >= sizeof word; i += sizeof word) {
+        memcpy(&word, text + i, sizeof word);
+        if (special_bytes(word))
+            break;
+    }
+    for (; i < len; i++) {
+        unsigned char c = (unsigned char)text[i];
+        if (c < 0x20 || c >= 0x80 || c == '"' || c == '\\')
+            break;
+    }
+    return i;
+}
+
 size_t rv__utf8_count(const char *text, size_t len)
 {
-    size_t count = 0;
-    for (size_t i = 0; i < len; i++)
-        count += !is_tail((unsigned char)text[i]);
-    return count;
+    const uint64_t ones = UINT64_C(0x0101010101010101);
+    size_t tails = 0, i = 0;
+    for (uint64_t word; len - i >= sizeof word; i += sizeof word) {
+        memcpy(&word, text + i, sizeof word);
+        tails += (size_t)((word >> 7 & ~(word >> 6) & ones) * ones >> 56); /* the sum of its bytes */
+    }
+    for (; i < len; i++)
+        tails += is_tail((unsigned char)text[i]);
+    return len - tails;
 }
 
 size_t rv__utf8_put(uint32_t c, char out[4])

@@ -11,6 +11,10 @@ size_t rv__utf8_next(const char *text, size_t len, uint32_t *character);
 /* Length of the longest valid prefix: equal to len when all is well. */
 size_t rv__utf8_valid(const char *text, size_t len);
 
+/* Length of the beginning that a JSON text can hold as it is: ASCII without quotes, backslashes and control
+ * characters. */
+size_t rv__utf8_plain(const char *text, size_t len);
+
 /* Number of characters (code points) of a valid text. */
 size_t rv__utf8_count(const char *text, size_t len);
 

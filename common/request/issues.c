@@ -71,9 +71,16 @@ const char *rv__code_for(rv__pool *pool, const char *prefix, const char *name)
 
 /* ---- the error object -------------------------------------------------------------------- */
 
+static void write_key(rv__buf *b, const char *name)
+{
+    rv__buf_add(b, ",\"", 2);
+    rv__buf_adds(b, name);
+    rv__buf_add(b, "\":", 2);
+}
+
 static void write_limit(rv__buf *b, const char *name, double v)
 {
-    rv__buf_addf(b, ",\"%s\":", name);
+    write_key(b, name);
     rv__json_write_double(b, v);
 }
 
@@ -244,7 +251,7 @@ static void write_member(rv__buf *b, const char *name, const char *text)
 {
     if (!text)
         return;
-    rv__buf_addf(b, ",\"%s\":", name);
+    write_key(b, name);
     rv__json_write_string(b, text);
 }
 

@@ -58,11 +58,11 @@ static void write_given(writer *w, const rv__field *f, const rv__slot *s)
         break;
     case RV__INT:
         rv__json_int(s->value, &i);
-        rv__buf_addf(w->b, "%lld", (long long)i);
+        rv__json_write_int(w->b, i);
         break;
     case RV__UINT:
         rv__json_uint(s->value, &u);
-        rv__buf_addf(w->b, "%llu", (unsigned long long)u);
+        rv__json_write_uint(w->b, u);
         break;
     case RV__FLOAT:
         rv__json_number(s->value, &d);
@@ -119,7 +119,7 @@ static bool write_special(writer *w, const rv__node *n, const rv__field *f, cons
     }
     if (strcmp(f->name, "seed") == 0 && !s->value) {
         write_name(w, f->name, first);
-        rv__buf_addf(w->b, "%llu", (unsigned long long)w->seed);
+        rv__json_write_uint(w->b, w->seed);
         return true;
     }
     if (strcmp(f->name, "model") == 0 && w->model) {

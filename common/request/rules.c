@@ -369,6 +369,10 @@ static unsigned palette_order(const rv__rule_input *in)
 #define CROSS .code = "incompatibleParameters", .kind = "cross"
 #define EXCLUSIVE(a, b) .sentence = a " and " b " are two forms of the same bound: give one of them"
 
+static const char acc[] = "acceleratorOptions", features[] = "advancedFeatures",
+                  refiner[] = "refiner", control_net[] = "controlNet", pulid[] = "puLID",
+                  provider[] = "providerSettings";
+
 const rv__rule rv__rules[] = {
     {"size-pair", NULL, {"width", "height"}, size_pair, CROSS,
      .sentence = "width and height must be given together"},
@@ -377,28 +381,28 @@ const rv__rule rv__rules[] = {
     {"height-needed", NULL, {"height"}, height_needed, .code = "missingHeight", .kind = "required",
      .sentence = "height is required"},
 
-    {"cache-start-forms", NULL, {ACC "cacheStartStep", ACC "cacheStartStepPercentage"},
+    {"cache-start-forms", acc, {ACC "cacheStartStep", ACC "cacheStartStepPercentage"},
      cache_start_forms, CROSS, EXCLUSIVE("cacheStartStep", "cacheStartStepPercentage")},
-    {"cache-end-forms", NULL, {ACC "cacheEndStep", ACC "cacheEndStepPercentage"}, cache_end_forms,
+    {"cache-end-forms", acc, {ACC "cacheEndStep", ACC "cacheEndStepPercentage"}, cache_end_forms,
      CROSS, EXCLUSIVE("cacheEndStep", "cacheEndStepPercentage")},
-    {"cache-step-order", NULL, {ACC "cacheStartStep", ACC "cacheEndStep"}, cache_step_order, CROSS,
+    {"cache-step-order", acc, {ACC "cacheStartStep", ACC "cacheEndStep"}, cache_step_order, CROSS,
      .sentence = "cacheStartStep must be less than cacheEndStep"},
-    {"cache-percent-order", NULL, {ACC "cacheStartStepPercentage", ACC "cacheEndStepPercentage"},
+    {"cache-percent-order", acc, {ACC "cacheStartStepPercentage", ACC "cacheEndStepPercentage"},
      cache_percent_order, CROSS,
      .sentence = "cacheStartStepPercentage must be less than cacheEndStepPercentage"},
-    {"cache-start-steps", NULL, {ACC "cacheStartStep", "steps"}, cache_start_steps, CROSS,
+    {"cache-start-steps", acc, {ACC "cacheStartStep", "steps"}, cache_start_steps, CROSS,
      .sentence = "cacheStartStep must be at most steps"},
-    {"cache-end-steps", NULL, {ACC "cacheEndStep", "steps"}, cache_end_steps, CROSS,
+    {"cache-end-steps", acc, {ACC "cacheEndStep", "steps"}, cache_end_steps, CROSS,
      .sentence = "cacheEndStep must be at most steps"},
-    {"cache-mixed-start", NULL, {ACC "cacheStartStep", ACC "cacheEndStepPercentage", "steps"},
+    {"cache-mixed-start", acc, {ACC "cacheStartStep", ACC "cacheEndStepPercentage", "steps"},
      cache_mixed_start, CROSS,
      .sentence = "cacheStartStep must be less than the step that cacheEndStepPercentage means"},
-    {"cache-mixed-end", NULL, {ACC "cacheStartStepPercentage", ACC "cacheEndStep", "steps"},
+    {"cache-mixed-end", acc, {ACC "cacheStartStepPercentage", ACC "cacheEndStep", "steps"},
      cache_mixed_end, CROSS,
      .sentence = "the step that cacheStartStepPercentage means must be less than cacheEndStep"},
-    {"one-cache", NULL, {ACC "teaCache", ACC "fbCache", ACC "dbCache", ACC "deepCache"}, one_cache,
+    {"one-cache", acc, {ACC "teaCache", ACC "fbCache", ACC "dbCache", ACC "deepCache"}, one_cache,
      CROSS, .sentence = "only one cache can be switched on"},
-    {"cache-stochastic", NULL, {ACC "teaCache", ACC "fbCache", ACC "dbCache", ACC "deepCache",
+    {"cache-stochastic", acc, {ACC "teaCache", ACC "fbCache", ACC "dbCache", ACC "deepCache",
      "scheduler"}, cache_stochastic, CROSS,
      .sentence = "the cache is left off, because this scheduler adds fresh noise at every step",
      .warning = true},
@@ -406,7 +410,7 @@ const rv__rule rv__rules[] = {
     {"negative-without-guidance", NULL, {"negativePrompt", "CFGScale"}, negative_without_guidance,
      CROSS, .sentence = "negativePrompt has no effect, because CFGScale is not above 1",
      .warning = true},
-    {"transparency-format", NULL, {"advancedFeatures.layerDiffuse", "outputFormat"},
+    {"transparency-format", features, {"advancedFeatures.layerDiffuse", "outputFormat"},
      transparency_format, CROSS,
      .sentence = "layerDiffuse needs an outputFormat with transparency: PNG or WEBP"},
 
@@ -423,31 +427,31 @@ const rv__rule rv__rules[] = {
     {"outpaint-height", NULL, {"height", "outpaint.top", "outpaint.bottom"}, outpaint_height, CROSS,
      .sentence = "height must be that of the start picture plus top and bottom"},
 
-    {"refiner-forms", NULL, {"refiner.startStep", "refiner.startStepPercentage"}, refiner_forms,
+    {"refiner-forms", refiner, {"refiner.startStep", "refiner.startStepPercentage"}, refiner_forms,
      CROSS, EXCLUSIVE("startStep", "startStepPercentage")},
-    {"refiner-steps", NULL, {"refiner.startStep", "steps"}, refiner_steps, CROSS,
+    {"refiner-steps", refiner, {"refiner.startStep", "steps"}, refiner_steps, CROSS,
      .sentence = "the refiner's startStep must be at most steps"},
-    {"control-start-forms", "controlNet", {"controlNet[].startStep",
+    {"control-start-forms", control_net, {"controlNet[].startStep",
      "controlNet[].startStepPercentage"}, control_start_forms, CROSS, EXCLUSIVE("startStep",
      "startStepPercentage")},
-    {"control-end-forms", "controlNet", {"controlNet[].endStep", "controlNet[].endStepPercentage"},
+    {"control-end-forms", control_net, {"controlNet[].endStep", "controlNet[].endStepPercentage"},
      control_end_forms, CROSS, EXCLUSIVE("endStep", "endStepPercentage")},
-    {"control-step-order", "controlNet", {"controlNet[].startStep", "controlNet[].endStep"},
+    {"control-step-order", control_net, {"controlNet[].startStep", "controlNet[].endStep"},
      control_step_order, CROSS, .sentence = "startStep must be less than endStep"},
-    {"control-percent-order", "controlNet", {"controlNet[].startStepPercentage",
+    {"control-percent-order", control_net, {"controlNet[].startStepPercentage",
      "controlNet[].endStepPercentage"}, control_percent_order, CROSS,
      .sentence = "startStepPercentage must be less than endStepPercentage"},
-    {"control-start-steps", "controlNet", {"controlNet[].startStep", "steps"}, control_start_steps,
+    {"control-start-steps", control_net, {"controlNet[].startStep", "steps"}, control_start_steps,
      CROSS, .sentence = "startStep must be at most steps"},
-    {"control-end-steps", "controlNet", {"controlNet[].endStep", "steps"}, control_end_steps, CROSS,
+    {"control-end-steps", control_net, {"controlNet[].endStep", "steps"}, control_end_steps, CROSS,
      .sentence = "endStep must be at most steps"},
-    {"control-mixed-start", "controlNet", {"controlNet[].startStep",
+    {"control-mixed-start", control_net, {"controlNet[].startStep",
      "controlNet[].endStepPercentage", "steps"}, control_mixed_start, CROSS,
      .sentence = "startStep must be less than the step that endStepPercentage means"},
-    {"control-mixed-end", "controlNet", {"controlNet[].startStepPercentage", "controlNet[].endStep",
+    {"control-mixed-end", control_net, {"controlNet[].startStepPercentage", "controlNet[].endStep",
      "steps"}, control_mixed_end, CROSS,
      .sentence = "the step that startStepPercentage means must be less than endStep"},
-    {"face-start-forms", NULL, {"puLID.CFGStartStep", "puLID.CFGStartStepPercentage"},
+    {"face-start-forms", pulid, {"puLID.CFGStartStep", "puLID.CFGStartStepPercentage"},
      face_start_forms, CROSS, EXCLUSIVE("CFGStartStep", "CFGStartStepPercentage")},
     {"ace-needs-reference", NULL, {"referenceImages"}, ace_needs_reference,
      .code = "missingReferenceImages", .kind = "required",
@@ -460,12 +464,12 @@ const rv__rule rv__rules[] = {
     {"sequence-pictures", NULL, {"referenceImages",
      "providerSettings.bytedance.maxSequentialImages"}, sequence_pictures, CROSS,
      .sentence = "reference pictures and maxSequentialImages must be at most 15 together"},
-    {"style-code", NULL, {IDEOGRAM "styleCode", IDEOGRAM "styleType",
+    {"style-code", provider, {IDEOGRAM "styleCode", IDEOGRAM "styleType",
      IDEOGRAM "styleReferenceImages", "referenceImages"}, style_code, CROSS,
      .sentence = "styleCode cannot be used with styleType or with reference pictures"},
-    {"palette-forms", NULL, {IDEOGRAM "colorPalette.name", IDEOGRAM "colorPalette.members"},
+    {"palette-forms", provider, {IDEOGRAM "colorPalette.name", IDEOGRAM "colorPalette.members"},
      palette_forms, CROSS, .sentence = "a colour palette has either a name or members"},
-    {"palette-order", NULL, {IDEOGRAM "colorPalette.members"}, palette_order, CROSS,
+    {"palette-order", provider, {IDEOGRAM "colorPalette.members"}, palette_order, CROSS,
      .sentence = "the weights of a colour palette should descend", .warning = true},
     {0},
 };
@@ -528,15 +532,15 @@ static void report(const rv__checker *c, const rv__rule *r, const rv__rule_input
     rv__issues_add(c->issues, &p, "%s", r->sentence);
 }
 
+/* about is the slot of what the rule is about, or NULL. */
 static bool check_rule(const rv__checker *c, const rv__rule *r, const rv__node *task,
-                       const rv__place *place)
+                       const rv__slot *about, const rv__place *place)
 {
     rv__rule_input in = {.task = task};
-    const rv__slot *list = r->list ? rv__node_find(task, r->list, NULL) : NULL;
-    size_t count = r->list ? (list ? list->count : 0) : 1;
+    size_t count = about ? about->count : 1;
     bool good = true;
     for (size_t i = 0; i < count; i++) {
-        in.item = list ? &list->nodes[i] : NULL;
+        in.item = about ? &about->nodes[i] : NULL;
         unsigned set = r->broken(&in);
         if (!set)
             continue;
@@ -549,7 +553,14 @@ static bool check_rule(const rv__checker *c, const rv__rule *r, const rv__node *
 bool rv__check_rules(const rv__checker *c, const rv__node *task, const rv__place *place)
 {
     bool good = true;
-    for (const rv__rule *r = rv__rules; r->name; r++)
-        good &= check_rule(c, r, task, place);
+    const char *about = NULL;
+    const rv__slot *slot = NULL;
+    for (const rv__rule *r = rv__rules; r->name; r++) { /* those about one thing stand together */
+        if (r->about && r->about != about)
+            slot = rv__node_find(task, r->about, NULL);
+        about = r->about;
+        if (!about || slot)
+            good &= check_rule(c, r, task, about ? slot : NULL, place);
+    }
     return good;
 }

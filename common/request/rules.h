@@ -9,12 +9,14 @@
 
 typedef struct rv__rule_input {
     const rv__node *task;
-    const rv__node *item; /* the element, for rules about the elements of a list */
+    const rv__node *item; /* the object or the element it is about */
 } rv__rule_input;
 
 typedef struct rv__rule {
     const char *name;   /* for tests and docs: "size-pair"                                          */
-    const char *list;   /* checked for each element of this list, or NULL                           */
+    /* The object or list whose members it is about, or NULL: it is checked once for the object, for each element of the
+     * list, and not at all where that is absent. */
+    const char *about;
     const char *fields[RV__RULE_FIELDS]; /* dotted; "controlNet[].startStep" is of the element      */
     /* Set of the fields (bit i: fields[i]) that contradict each other; 0: fine.  Absent and bad values are fine. */
     unsigned  (*broken)(const rv__rule_input *in);

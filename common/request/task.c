@@ -140,23 +140,29 @@ static void check_image(const builder *w, rv_task *t, const rv__value *v, const 
         t->model ? rv__pool_text(pool_of(w), rv__json_string(model), strlen(rv__json_string(model)))
                  : NULL;
     const rv__field *fields = t->model ? t->model->fields : rv__models_generic(w->settings->models);
-    rv__checker c = {issues, w->settings, t->model != NULL};
+    rv__pool slots = {0};
+    rv__checker c = {issues, w->settings, t->model != NULL, &slots};
     rv__node n = {0};
     good &= rv__check_object(&c, v, fields, rv__table, place, &n);
-    if (pool_of(w)->failed)
-        return;
-    good &= rv__check_rules(&c, &n, place);
-    if (good)
-        normalise(t, &n);
+    pool_of(w)->failed |= slots.failed;
+    if (!pool_of(w)->failed) {
+        good &= rv__check_rules(&c, &n, place);
+        if (good)
+            normalise(t, &n);
+    }
+    rv__pool_free(&slots);
 }
 
 static void check_simple(const builder *w, rv_task *t, const rv__value *v, const rv__field *fields,
                          const rv__place *place)
 {
-    rv__checker c = {&w->b->issues, w->settings, true};
+    rv__pool slots = {0};
+    rv__checker c = {&w->b->issues, w->settings, true, &slots};
     rv__node n = {0};
     if (rv__check_object(&c, v, fields, NULL, place, &n))
         normalise(t, &n);
+    pool_of(w)->failed |= slots.failed;
+    rv__pool_free(&slots);
 }
 
 /* Task types beside imageInference. */

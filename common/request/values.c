@@ -269,7 +269,7 @@ static bool check_texts(const subject *s)
 
 static bool check_nested(const subject *s, rv__slot *slot)
 {
-    slot->nodes = rv__pool_alloc(pool_of(s), sizeof *slot->nodes);
+    slot->nodes = rv__pool_alloc(s->c->slots, sizeof *slot->nodes);
     if (!slot->nodes || !rv__json_is_object(s->v))
         return slot->nodes ? refuse_kind(s) : false;
     slot->count = 1;
@@ -283,7 +283,7 @@ static bool check_list(const subject *s, rv__slot *slot)
     size_t n = rv__json_size(s->v), i = 0;
     if (!check_size(s, n, "items"))
         return false;
-    slot->nodes = rv__pool_alloc(pool_of(s), (n + 1) * sizeof *slot->nodes);
+    slot->nodes = rv__pool_alloc(s->c->slots, (n + 1) * sizeof *slot->nodes);
     if (!slot->nodes)
         return false;
     bool good = true;
@@ -404,7 +404,7 @@ bool rv__check_object(const rv__checker *c, const rv__value *object, const rv__f
     while (fields[count].name)
         count++;
     out->fields = fields;
-    out->slots = rv__pool_alloc(c->issues->pool, (count + 1) * sizeof *out->slots);
+    out->slots = rv__pool_alloc(c->slots, (count + 1) * sizeof *out->slots);
     if (!out->slots)
         return false;
     bool good = match_members(c, object, source, place, out);

@@ -26,6 +26,7 @@ typedef struct rv__checker {
     rv__issues               *issues;
     const rv__check_settings *settings;
     bool                      known; /* the model is known: rows of other families are refused */
+    rv__pool                 *slots; /* memory of the nodes, which nobody needs once the task is normalised */
 } rv__checker;
 
 /* Checks an object against rows; source is the same level of the whole table.  False when something has an issue. */

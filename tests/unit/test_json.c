@@ -4,6 +4,7 @@
 #include <locale.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -256,6 +257,7 @@ static void test_write_double(void **state)
     } rows[] = {
         {0, "0"}, {0.1, "0.1"}, {5, "5"}, {-1.25, "-1.25"}, {1e20, "1e+20"}, {1.0 / 3, "0.3333333333333333"},
         {0.1 + 0.2, "0.30000000000000004"}, {5e-324, "4.94065645841247e-324"}, {1e300 * 1e300, "null"},
+        {-17, "-17"}, {999999999999999, "999999999999999"}, {1e15, "1e+15"}, {-0.0, "-0"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         rv__buf b;
@@ -305,9 +307,33 @@ static void test_large(void **state)
     free(text);
 }
 
+/* Long texts take another way than short ones and than those with escapes; all come out in their places. */
+static void test_long_texts(void **state)
+{
+    char plain[201], text[2000];
+    memset(plain, 'x', 200);
+    plain[200] = '\0';
+    snprintf(text, sizeof text, "{\"%s\":1,\"a\":[\"%s\",7,\"%s\\n\",\"\"],\"b\":\"\xc3\xa9%s\",\"c\":\"\\u00ff\",\"d\":-2.5}",
+             plain, plain, plain, plain);
+    rv__value *v = parse(text);
+    const rv__value *list = rv__json_get(v, "a");
+    assert_int_equal(rv__json_get_int(v, plain, 0), 1);
+    assert_string_equal(rv__json_string(rv__json_at(list, 0)), plain);
+    assert_string_equal(rv__json_digits(rv__json_at(list, 1)), "7");
+    assert_int_equal(strlen(rv__json_string(rv__json_at(list, 2))), 201);
+    assert_string_equal(rv__json_string(rv__json_at(list, 3)), "");
+    assert_string_equal(rv__json_get_string(v, "b", "") + 2, plain);
+    assert_string_equal(rv__json_get_string(v, "c", ""), "\xc3\xbf");
+    assert_true(rv__json_get_number(v, "d", 0) == -2.5);
+    rv__json_free(v);
+    snprintf(text, sizeof text, "[\"%s\",1e999]", plain);
+    refused(text, strlen(text), 204, "too large");
+}
+
 static void test_out_of_memory(void **state)
 {
-    static const char text[] = "{\"a\":[1,2,{\"b\":\"c\"},4.5],\"d\":\"e\"}";
+    static const char text[] = "{\"a\":[1,2,{\"b\":\"c\"},4.5],\"d\":\"e\",\"f\":\"0123456789012345678901234567890123456789"
+                               "012345678901234567890123456789\"}";
     cJSON_Hooks hooks = {rv__alloc, rv__free};
     cJSON_InitHooks(&hooks);
     rv__value *v = NULL;
@@ -336,7 +362,7 @@ int main(void)
         cmocka_unit_test(test_duplicate),     cmocka_unit_test(test_write_value),
         cmocka_unit_test(test_write_text),    cmocka_unit_test(test_write_double),
         cmocka_unit_test(test_large),         cmocka_unit_test(test_out_of_memory),
-        cmocka_unit_test(test_locale),
+        cmocka_unit_test(test_locale),       cmocka_unit_test(test_long_texts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
