@@ -7,7 +7,7 @@ PORT   = 8188
 PROMPT = a pine forest at sunset with the sun on the right
 JOBS   = $(shell nproc)
 
-.PHONY: all demo test serve bench bench-full asan crash test-nginx-next lua-valgrind tsan vulkan fuzz nightly train-demo install gimp-archive deb packages clean help
+.PHONY: all demo test serve bench bench-full asan crash torture test-nginx-next lua-valgrind tsan vulkan fuzz nightly train-demo install gimp-archive deb packages clean help
 
 all: ## build everything
 	@$(BOX) -g build config/build $(BUILD)
@@ -49,9 +49,14 @@ SECONDS = 60
 fuzz: ## every fuzzer for SECONDS=60 seconds
 	@$(BOX) -g build,fuzz sh -c 'CC=clang config/build build-fuzz -Dfuzz=true -Dnginx=false -Dlua=disabled -Dgimp=disabled -Db_lundef=false && exec tests/fuzz/run build-fuzz $(SECONDS)'
 
-crash: all ## 500 asynchronous tasks while processes are killed 100 times: with SQLite, and with Valkey on two nodes
-	@$(BOX) -g build,test sh -c 'export BUILD_ROOT=$$PWD/build; python3 tests/daemon/crash.py && \
-	  exec python3 tests/daemon/crash.py --valkey --network --workers 2,1'
+KILLS = 100
+crash: all ## tasks while processes are killed KILLS=100 times: with SQLite, and with Valkey on two nodes
+	@$(BOX) -g build,test sh -c 'export BUILD_ROOT=$$PWD/$(BUILD); python3 tests/daemon/crash.py --kills $(KILLS) && \
+	  exec python3 tests/daemon/crash.py --kills $(KILLS) --valkey --network --workers 2,1'
+
+TORTURE = 600
+torture: all ## every call to the system fails in turn, and whole daemons are failed by it, for TORTURE=600 seconds
+	@$(BOX) -g build,test sh -c 'SOURCE_ROOT=$$PWD BUILD_ROOT=$$PWD/$(BUILD) exec tests/torture/run $(TORTURE)'
 
 nightly: test asan tsan test-nginx-next packages crash ## all of the above, longer
 	@$(MAKE) --no-print-directory fuzz SECONDS=600

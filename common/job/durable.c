@@ -16,6 +16,7 @@ enum {
     TRIES = 60,           /* seconds a picture waits for room on the disk            */
     PROGRESS_MS = 200, /* between two reports of one task */
     ORDERS_MS = 1000,  /* how often to look for what was cancelled elsewhere, beside rings */
+    WITHOUT_MEMORY_MS = 1000, /* until the next claim where there was none to begin a task */
     TEXT_MAX = 1 << 20
 };
 
@@ -24,6 +25,8 @@ typedef struct claim {
     rv__op op;
     rv *r;
     rv__record record;
+    bool gives_back;  /* there was no memory to begin it: it waits again, for somebody who has some */
+    int64_t pause_ms; /* on the monotonic clock: nothing is claimed before */
 } claim;
 
 /* Forgets what expired and counts what waits. */
@@ -246,10 +249,6 @@ static void orders_done(rv__op *op, rv_status status, const rv_error *err)
 
 /* ---- claims ---- */
 
-/* An end of a task that does not run as a job. */
-static void conclude(rv *r, const rv__record *record, rv__stored state, char *error,
-                     int64_t expiry);
-
 static void concluded(rv__op *op, rv_status status, const rv_error *err)
 {
     rv__ending *e = (rv__ending *)op;
@@ -258,15 +257,15 @@ static void concluded(rv__op *op, rv_status status, const rv_error *err)
     rv__free(e);
 }
 
-static void conclude(rv *r, const rv__record *record, rv__stored state, char *error,
-                     int64_t expiry)
+/* An end of a task that does not run as a job; false: no memory for it. */
+static bool conclude(rv *r, const char *task_id, rv__stored state, char *error, int64_t expiry)
 {
     rv__ending *e = rv__calloc(1, sizeof *e);
-    char *id = e ? rv__strdup(record->id) : NULL;
-    if (!id) { /* it is claimed again by the next process */
+    char *id = e ? rv__strdup(task_id) : NULL;
+    if (!id) {
         rv__free(e);
         rv__free(error);
-        return;
+        return false;
     }
     e->op.work = ending_work;
     e->op.done = concluded;
@@ -276,6 +275,7 @@ static void conclude(rv *r, const rv__record *record, rv__stored state, char *er
     e->error = error;
     e->expiry = expiry;
     rv__desk_post(r->desk, &e->op);
+    return true;
 }
 
 static bool is_complete(const rv__record *record)
@@ -329,37 +329,41 @@ static int64_t expiry_from_now(const rv *r)
     return r->setup.results_ttl ? time(NULL) + r->setup.results_ttl : 0;
 }
 
-static void run(rv *r, rv__record *record)
+/* Begins a claimed task, or ends it.  False: there is no memory for either. */
+static bool run(rv *r, rv__record *record, const char *id)
 {
-    if (is_complete(record)) { /* only its end was not written down */
-        conclude(r, record, RV__DONE, NULL, expiry_from_now(r));
-        return;
-    }
-    if (record->is_unwanted) { /* whoever ran it did not live to hear of it */
-        conclude(r, record, RV__STOPPED, rv__stored_cancelled(strrchr(record->id, '/') + 1),
-                 expiry_from_now(r));
-        return;
-    }
+    if (is_complete(record)) /* only its end was not written down */
+        return conclude(r, id, RV__DONE, NULL, expiry_from_now(r));
+    if (record->is_unwanted) /* whoever ran it did not live to hear of it */
+        return conclude(r, id, RV__STOPPED, rv__stored_cancelled(strrchr(id, '/') + 1),
+                        expiry_from_now(r));
     rv__check_settings settings = {
         .models = r->models, .max_steps = r->setup.max_steps, .lenient = true};
     rv_batch *b = rv__context_models(r, NULL) == RV_OK
                       ? rv__batch_parse(&settings, record->task, strlen(record->task))
                       : NULL;
     rv_task *t = b ? rv_batch_task(b, 0) : NULL;
-    rv__record name = {.id = rv__strdup(record->id)};
+    bool ok = b != NULL;
     rv_error err;
-    if (t && name.id && start(r, record, t, &err) != RV_OK)
-        conclude(r, &name, RV__FAILED, failure_text(t, &err), rv__durable_expiry(r, t));
-    else if (b && !t && name.id)
-        conclude(r, &name, RV__FAILED, issue_text(b), expiry_from_now(r));
-    rv__free(name.id);
+    if (t && start(r, record, t, &err) != RV_OK)
+        ok = err.status != RV_MEMORY &&
+             conclude(r, id, RV__FAILED, failure_text(t, &err), rv__durable_expiry(r, t));
+    else if (b && !t)
+        ok = conclude(r, id, RV__FAILED, issue_text(b), expiry_from_now(r));
     rv_batch_unref(b);
+    return ok;
 }
 
 static rv_status claim_work(rv__op *op, rv__queue *q, rv_error *err)
 {
     claim *c = (claim *)op;
+    if (c->gives_back)
+        return q->kind->release(q, c->record.id, err);
     rv__record_free(&c->record);
+    int64_t pause = c->pause_ms - rv__clock_ms();
+    op->again_ms = pause > 0 ? (int)pause : 0;
+    if (pause > 0)
+        return RV_TIMEOUT;
     if (atomic_load(&c->r->claims->paused))
         return RV_TIMEOUT;
     rv_status s = q->kind->claim(q, &c->record, err);
@@ -373,8 +377,22 @@ static void claim_done(rv__op *op, rv_status status, const rv_error *err)
     claim *c = (claim *)op;
     rv *r = c->r;
     r->claims->is_claiming = false;
-    if (status == RV_OK && !atomic_load(&r->closing))
-        run(r, &c->record);
+    bool was_back = c->gives_back;
+    c->gives_back = false;
+    if (status == RV_OK && !was_back && !atomic_load(&r->closing)) {
+        char *id = rv__strdup(c->record.id);
+        c->gives_back = !id || !run(r, &c->record, id);
+        if (!c->record.id)
+            c->record.id = id;
+        else
+            rv__free(id);
+    }
+    if (c->gives_back) {
+        c->pause_ms = rv__clock_ms() + WITHOUT_MEMORY_MS;
+        r->claims->is_claiming = true;
+        rv__desk_post(r->desk, op);
+        return;
+    }
     rv__record_free(&c->record);
     if (status == RV_OK)
         claim_more(r);

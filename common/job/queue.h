@@ -62,6 +62,10 @@ typedef struct rv__post {
     bool is_dead;   /* nobody tries any more                                              */
 } rv__post;
 
+/* Nothing waits longer than this, so what is due later was planned before the clock was put back: it
+ * is due now.  Longer than any pause of courier_plan.c. */
+#define RV__POST_FAR_MS 3700000
+
 enum { RV__POSTS = 2 }; /* of one item or end */
 
 void rv__post_free(rv__post *p); /* what it holds; leaves an empty one */
@@ -140,8 +144,8 @@ typedef struct rv__queue_kind {
     /* Posts.  add: without an item or end of a kept task. */
     rv_status (*post_add)(rv__queue *q, const char *id, const rv__post *posts, size_t count,
                           rv_error *err);
-    /* due: up to `max` living posts whose time has come, oldest first; none is handed out
-     * again before `hold_ms` have passed or post_retry said otherwise. */
+    /* due: up to `max` living posts whose time has come (or lies too far ahead, see
+     * RV__POST_FAR_MS), oldest first; none is handed out again before `hold_ms` have passed or post_retry said otherwise. */
     rv_status (*post_due)(rv__queue *q, int64_t now_ms, int64_t hold_ms, rv__post *out, size_t max,
                           size_t *count, rv_error *err);
     rv_status (*post_done)(rv__queue *q, int64_t row, rv_error *err);

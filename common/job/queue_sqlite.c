@@ -441,9 +441,19 @@ static rv_status sqlite_sweep(rv__queue *q, int64_t now, size_t *removed, rv_err
 
 /* ---- transactions ---- */
 
+static void sqlite_rollback(rv__queue *q)
+{
+    rv__sqlite *s = (rv__sqlite *)q;
+    if (!sqlite3_get_autocommit(s->db))
+        sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL);
+    s->waiting = -1;
+}
+
 static rv_status sqlite_begin(rv__queue *q, bool lasting, rv_error *err)
 {
     rv__sqlite *s = (rv__sqlite *)q;
+    if (!sqlite3_get_autocommit(s->db)) /* there was no memory for the last rollback */
+        sqlite_rollback(q);
     rv_status status =
         exec(s, lasting ? "PRAGMA synchronous = FULL" : "PRAGMA synchronous = NORMAL", err);
     return status == RV_OK ? exec(s, "BEGIN IMMEDIATE", err) : status;
@@ -452,14 +462,6 @@ static rv_status sqlite_begin(rv__queue *q, bool lasting, rv_error *err)
 static rv_status sqlite_commit(rv__queue *q, rv_error *err)
 {
     return exec((rv__sqlite *)q, "COMMIT", err);
-}
-
-static void sqlite_rollback(rv__queue *q)
-{
-    rv__sqlite *s = (rv__sqlite *)q;
-    if (!sqlite3_get_autocommit(s->db))
-        sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL);
-    s->waiting = -1;
 }
 
 /* ---- opening ---- */

@@ -22,6 +22,8 @@ const char rv__sqlite_schema[] =
 #define RECORD                                                                                     \
     "seq, id, state, is_answer, is_drawn, attempts, pictures, task, results_url, error, warnings," \
     " created, expiry"
+#define RV__TEXT_OF(value) #value
+#define RV__TEXT(value) RV__TEXT_OF(value)
 #define POST "row, task, kind, target, body, place, attempts, due, why, is_dead"
 
 const char *const rv__sqlite_texts[RV__SQL_STATEMENTS] = {
@@ -57,8 +59,9 @@ const char *const rv__sqlite_texts[RV__SQL_STATEMENTS] = {
     [RV__SQL_COUNT] = "SELECT count(*) FROM tasks WHERE state = ?",
     [RV__SQL_POST_ADD] = "INSERT INTO posts (task, kind, target, body, place, due)"
                          " VALUES (?, ?, ?, ?, ?, ?)",
-    [RV__SQL_POST_DUE] = "SELECT " POST " FROM posts WHERE is_dead = 0 AND due <= ?"
-                         " ORDER BY due, row LIMIT ?",
+    [RV__SQL_POST_DUE] = "SELECT " POST " FROM posts WHERE is_dead = 0"
+                         " AND (due <= ?1 OR due > ?1 + " RV__TEXT(RV__POST_FAR_MS) ")"
+                         " ORDER BY due, row LIMIT ?2",
     [RV__SQL_POST_HOLD] = "UPDATE posts SET due = ? WHERE row = ?",
     [RV__SQL_POST_DONE] = "DELETE FROM posts WHERE row = ?",
     [RV__SQL_POST_RETRY] = "UPDATE posts SET due = ?, why = ?, attempts = attempts + 1"

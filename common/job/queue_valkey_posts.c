@@ -109,6 +109,9 @@ rv_status rv__valkey_post_due(rv__queue *q, int64_t now_ms, int64_t hold_ms, rv_
     static const char script[] =
         "local out = {}\n"
         "local rows = redis.call('ZRANGEBYSCORE', 'rv:posts', '-inf', ARGV[1], 'LIMIT', 0, ARGV[3])\n"
+        "if #rows == 0 then\n" /* planned before the clock was put back */
+        "  rows = redis.call('ZRANGEBYSCORE', 'rv:posts', '(' .. ARGV[4], '+inf', 'LIMIT', 0, ARGV[3])\n"
+        "end\n"
         "for _, row in ipairs(rows) do\n"
         "  local due = redis.call('ZSCORE', 'rv:posts', row)\n"
         "  local f = redis.call('HMGET', 'rv:post:' .. row, 'task', 'kind', 'target', 'body', 'place',\n"
@@ -117,11 +120,12 @@ rv_status rv__valkey_post_due(rv__queue *q, int64_t now_ms, int64_t hold_ms, rv_
         "  out[#out + 1] = {row, due, f[1], f[2], f[3], f[4], f[5], f[6], f[7]}\n"
         "end\n"
         "return out";
-    char now[24], hold[24], limit[24];
+    char now[24], hold[24], limit[24], far[24];
+    snprintf(far, sizeof far, "%" PRId64, now_ms + RV__POST_FAR_MS);
     snprintf(now, sizeof now, "%" PRId64, now_ms);
     snprintf(hold, sizeof hold, "%" PRId64, now_ms + hold_ms);
     snprintf(limit, sizeof limit, "%zu", max);
-    return list((rv__valkey *)q, script, (const char *[]){now, hold, limit}, 3, false, out, max,
+    return list((rv__valkey *)q, script, (const char *[]){now, hold, limit, far}, 4, false, out, max,
                 count, err);
 }
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""crash.py [--tasks N] [--kills N] [--workers N,…] [--queue URL] [--valkey] [--network] [--seed N]
+"""crash.py [--tasks N] [--kills N] [--seconds N] [--workers N,…] [--queue URL] [--valkey] [--network] [--seed N]
 
 Asynchronous tasks under load while nginx workers, nginx masters, reveried (and Valkey) are killed with SIGKILL at
 random; then an independent look: every acknowledged task has ended with exactly one result, and each of its pictures
@@ -27,7 +27,9 @@ import tempfile
 import threading
 import time
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../hosts/nginx"))
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:0] = [os.path.join(HERE, "../hosts/nginx"), os.path.join(HERE, "../torture")]
+import checker  # noqa: E402
 import harness  # noqa: E402
 from harness import BUILD, CARDS, SLOW, children, free_port, is_alive, wait_until  # noqa: E402
 
@@ -172,6 +174,7 @@ http {{
 
     def __init__(self, folder, results, count, queue, address, prefix):
         self.folder, self.address, self.port = folder, address, free_port()
+        self.is_shared = queue is not None
         os.makedirs(folder)
         self.daemons = []
         for i in range(count):
@@ -199,8 +202,9 @@ http {{
 
 
 class Run:
-    def __init__(self, tasks=500, kills=100, workers=(1,), queue=None, valkey=False, network=False, seed=None,
-                 say=print):
+    def __init__(self, tasks=None, kills=100, seconds=1e9, workers=(1,), queue=None, valkey=False, network=False,
+                 seed=None, say=print):
+        tasks = tasks or max(500, 2 * kills)
         self.random = random.Random(seed)
         self.say = say
         self.folder = tempfile.mkdtemp(prefix="crash-")
@@ -220,6 +224,7 @@ class Run:
         self.repeats = 0
         self.lock = threading.Lock()
         self.moved = time.monotonic()
+        self.end = self.moved + seconds
 
     def start_valkey(self):
         self.valkey_port = free_port()
@@ -256,7 +261,7 @@ class Run:
     def send(self):
         while True:
             with self.lock:
-                if not self.todo:
+                if not self.todo or self.is_over():
                     return
                 i = self.todo.pop(self.random.randrange(len(self.todo)))
             while self.is_early():
@@ -265,8 +270,13 @@ class Run:
                 time.sleep(random.uniform(0.005, 0.05))
                 self.check_patience()
 
+    def is_over(self):
+        return time.monotonic() > self.end
+
     def is_early(self):
         """Tasks arrive as long as something is killed."""
+        if self.is_over():
+            return False
         return len(self.acknowledged) * self.kills_wanted > (self.kills + 1) * len(self.tasks)
 
     def try_send(self, i):
@@ -317,7 +327,7 @@ class Run:
         self.mending.start()
 
     def kill_all(self):
-        while self.kills < self.kills_wanted:
+        while self.kills < self.kills_wanted and not self.is_over():
             time.sleep(self.random.uniform(0.02, 0.35))
             self.kills += self.kill_one()
 
@@ -372,6 +382,7 @@ class Run:
                       for n in self.nodes for d in [n.nginx, *n.daemons]}
             self.say(f"# starts: {starts}")
             self.check_logs()
+            self.check_files()
             return len(self.acknowledged)
         finally:
             self.stop()
@@ -414,6 +425,18 @@ class Run:
                     with open(os.path.join(root, name), errors="replace") as f:
                         for line in f:
                             assert "Sanitizer" not in line and "runtime error:" not in line, line
+
+    def check_files(self):
+        """Nothing of ours reads the queues here: Python's sqlite3 and zlib do."""
+        if self.valkey or self.nodes[0].is_shared:
+            return
+        seen = set()
+        for node in self.nodes:
+            for d in node.daemons:
+                d.stop()
+            must = [self.tasks[i]["taskUUID"] for i in self.acknowledged] if len(self.nodes) == 1 else ()
+            seen.add(checker.look(os.path.join(node.folder, "state0"), must))
+        self.say(f"# tasks and pictures found in the files: {sorted(seen)}")
 
     def stop(self):
         for node in self.nodes:
@@ -460,8 +483,9 @@ class Reference:
 
 def main():
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    p.add_argument("--tasks", type=int, default=500)
+    p.add_argument("--tasks", type=int, help="500, or two for each kill")
     p.add_argument("--kills", type=int, default=100)
+    p.add_argument("--seconds", type=float, default=1e9, help="no kill and no new task later; the check comes then")
     p.add_argument("--workers", default="1", help="reveried processes of each node, a number for each (more than one "
                    "in all: Valkey)")
     p.add_argument("--queue", help="where tasks are kept, instead of each node's own SQLite file")
@@ -475,8 +499,9 @@ def main():
         return
     print(f"# seed {o.seed}")
     began = time.monotonic()
-    n = Run(**vars(o)).run()
-    print(f"ok: {n} acknowledged tasks ended with exactly one result each, {o.kills} kills, "
+    run = Run(**vars(o))
+    n = run.run()
+    print(f"ok: {n} acknowledged tasks ended with exactly one result each, {run.kills} kills, "
           f"{time.monotonic() - began:.0f} s")
 
 

@@ -345,6 +345,16 @@ static void posts(void **state)
     assert_int_equal(got[0].attempts, 1);
     assert_string_equal(got[0].why, "HTTP 500");
     rv__post_free(&got[0]);
+    /* What nothing could have planned so far ahead was planned before the clock was put back. */
+    DO(q->kind->post_retry(q, webhook, 500 + RV__POST_FAR_MS, "HTTP 500", err));
+    DO(q->kind->post_due(q, 500, 1000, got, 4, &n, err));
+    assert_int_equal(n, 0);
+    DO(q->kind->post_due(q, 499, 1000, got, 4, &n, err));
+    assert_int_equal(n, 1);
+    assert_int_equal(got[0].due_ms, 500 + RV__POST_FAR_MS);
+    rv__post_free(&got[0]);
+    DO(q->kind->post_due(q, 500, 1000, got, 4, &n, err));
+    assert_int_equal(n, 0);
     DO(q->kind->post_dead(q, webhook, "gone", err));
     DO(q->kind->post_due(q, 100000, 1000, got, 4, &n, err));
     assert_int_equal(n, 0);
