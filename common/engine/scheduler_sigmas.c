@@ -77,8 +77,8 @@ static double respaced(rv__spacing spacing, double first, double last, int i, in
 
 static bool is_respaced(rv__spacing spacing)
 {
-    return spacing == RV_SPACING_KARRAS || spacing == RV_SPACING_EXPONENTIAL ||
-           spacing == RV_SPACING_BETA;
+    return spacing != RV_SPACING_UNIFORM && spacing != RV_SPACING_EDM &&
+           spacing != RV_SPACING_SIGNAL;
 }
 
 static void respace(const rv__scheduler_config *c, int steps, double *sigmas)

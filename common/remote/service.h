@@ -44,8 +44,12 @@ typedef struct rv__service {
     bool (*cancel)(rv__errand *e, bool *is_put, char **url);
 } rv__service;
 
-extern const rv__service rv__runware, rv__openai, rv__lumenfall, rv__reverie, rv__fal,
-    rv__replicate;
+/* Every service there is, by its name in cards; each is rv__NAME. */
+#define RV__SERVICES(X) X(runware) X(openai) X(lumenfall) X(reverie) X(fal) X(replicate)
+
+#define RV__DECLARE(name) extern const rv__service rv__##name;
+RV__SERVICES(RV__DECLARE)
+#undef RV__DECLARE
 
 /* By the name in a card; NULL when there is none. */
 const rv__service *rv__service_find(const char *name);
@@ -106,6 +110,13 @@ typedef struct rv__sending {
 
 /* Sends a request; the answer comes to service->answer or ->refuse. */
 void rv__errand_send(rv__errand *e, rv__sending *s);
+
+/* Begins a JSON object with what goes out as it is: the rows of the map that have a name without a
+ * dot and no `how`, and a plain value.  Model, prompt and number of pictures are the errand's. */
+void rv__errand_members(rv__buf *b, const rv__errand *e);
+
+/* One more member of it, when the task has this parameter. */
+void rv__errand_member(rv__buf *b, const rv__errand *e, const char *parameter, const char *name);
 
 /* Milliseconds until the next question after the n-th one: grows to ten seconds. */
 int rv__errand_pause(rv__errand *e);

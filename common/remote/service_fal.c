@@ -90,38 +90,24 @@ static void write_loras(rv__buf *b, const rv__value *route, const rv__value *lis
     rv__buf_adds(b, "]");
 }
 
-static void copy(rv__buf *b, const rv__errand *e, const char *from, const char *to)
-{
-    const rv__value *v = rv__json_get(e->value, from);
-    if (!v)
-        return;
-    rv__buf_addf(b, ",\"%s\":", to);
-    rv__json_write_value(b, v);
-}
-
 static void begin(rv__errand *e)
 {
     const char *format = rv__json_get_string(e->value, "outputFormat", "JPG");
     bool is_checked = rv__json_get_bool(rv__json_get(e->value, "safety"), "checkContent", false);
     rv__buf b;
     rv__buf_init(&b, BODY_MAX);
-    rv__buf_adds(&b, "{\"prompt\":");
-    rv__json_write_string(&b, rv__task_prompt(e->task));
-    copy(&b, e, "negativePrompt", "negative_prompt");
+    rv__errand_members(&b, e);
     rv__buf_addf(&b, ",\"image_size\":{\"width\":%d,\"height\":%d}",
                  (int)rv__json_get_int(e->value, "width", 1024),
                  (int)rv__json_get_int(e->value, "height", 1024));
-    copy(&b, e, "steps", "num_inference_steps");
-    copy(&b, e, "seed", "seed");
-    copy(&b, e, "seedImage", "image_url");
-    copy(&b, e, "strength", "strength");
+    rv__errand_member(&b, e, "seedImage", "image_url");
+    rv__errand_member(&b, e, "strength", "strength");
     if (is_full(e->route))
-        copy(&b, e, "CFGScale", "guidance_scale");
+        rv__errand_member(&b, e, "CFGScale", "guidance_scale");
     if (rv__json_get(e->value, "lora"))
         write_loras(&b, e->route, rv__json_get(e->value, "lora"));
-    rv__buf_addf(&b, ",\"num_images\":%zu,\"enable_safety_checker\":%s,\"output_format\":\"%s\"}",
-                 e->wanted, is_checked ? "true" : "false",
-                 strcmp(format, "JPG") == 0 ? "jpeg" : "png");
+    rv__buf_addf(&b, ",\"enable_safety_checker\":%s,\"output_format\":\"%s\"}",
+                 is_checked ? "true" : "false", strcmp(format, "JPG") == 0 ? "jpeg" : "png");
     rv__sending s = {.url = rv__format("%s/%s", e->url, e->model), .body = b};
     e->phase = PHASE_SUBMIT;
     rv__errand_send(e, &s);

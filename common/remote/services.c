@@ -15,8 +15,8 @@
 
 enum { KEY_MAX = 4096, PAGE_MAX = 1 << 18 };
 
-static const rv__service *const services[] = {&rv__runware, &rv__openai, &rv__lumenfall,
-                                              &rv__reverie, &rv__fal,    &rv__replicate};
+#define ADDRESS(name) &rv__##name,
+static const rv__service *const services[] = {RV__SERVICES(ADDRESS)};
 
 const rv__service *rv__service_at(size_t i)
 {
@@ -232,6 +232,44 @@ rv_status rv__service_check(const rv__service *s, const rv_task *t, const rv__va
                                     : check_members(s, rv__task_model(t)->fields,
                                                     rv__task_value(t), (place){"", ""}, err);
     return status == RV_OK && s->check ? s->check(t, route, err) : status;
+}
+
+static void write_name(rv__buf *b, const char *name)
+{
+    rv__buf_addf(b, "%s\"%s\":", b->len > 1 ? "," : "", name);
+}
+
+void rv__errand_member(rv__buf *b, const rv__errand *e, const char *parameter, const char *name)
+{
+    const rv__value *v = rv__json_get(e->value, parameter);
+    if (!v)
+        return;
+    write_name(b, name);
+    rv__json_write_value(b, v);
+}
+
+static void write_member(rv__buf *b, const rv__errand *e, const rv__mapping *m)
+{
+    const rv__value *v = rv__json_get(e->value, m->parameter);
+    bool is_model = strcmp(m->parameter, "model") == 0;
+    if (is_model || strcmp(m->parameter, "positivePrompt") == 0) {
+        write_name(b, m->sent_as);
+        rv__json_write_string(b, is_model ? e->model : rv__task_prompt(e->task));
+    } else if (strcmp(m->parameter, "numberResults") == 0) {
+        write_name(b, m->sent_as);
+        rv__buf_addf(b, "%zu", e->wanted);
+    } else if (!rv__json_is_object(v) && !rv__json_is_array(v)) {
+        rv__errand_member(b, e, m->parameter, m->sent_as);
+    }
+}
+
+void rv__errand_members(rv__buf *b, const rv__errand *e)
+{
+    rv__buf_adds(b, "{");
+    for (const rv__mapping *m = e->service->map; m->parameter; m++) {
+        if (m->sent_as && !m->how && !strchr(m->sent_as, '.'))
+            write_member(b, e, m);
+    }
 }
 
 static void write_cell(rv__buf *b, const rv__service *s, const char *path)

@@ -10,6 +10,7 @@ closed formulas.  Plain floats, no library: tests/unit/test_scheduler.c compares
 import functools
 import json
 import math
+import os
 import struct
 import sys
 
@@ -361,17 +362,13 @@ def unipc_update(x, s, t, pictures, at, order, newest):
 
 # ---- names ----
 
-NAMES = """DDIM|DDIMScheduler|DDPMScheduler|DEISMultistepScheduler|DPM++|DPM++ 2M|DPM++ 2M Beta|DPM++ 2M Exponential|
-DPM++ 2M Karras|DPM++ 2M SDE|DPM++ 2M SDE Beta|DPM++ 2M SDE Exponential|DPM++ 2M SDE Karras|DPM++ 2M SDE Uniform|
-DPM++ 2M Uniform|DPM++ 3M|DPM++ 3M Beta|DPM++ 3M Exponential|DPM++ 3M Karras|DPM++ 3M SDE Uniform|DPM++ 3M Uniform|
-DPM++ Beta|DPM++ Exponential|DPM++ Karras|DPM++ SDE|DPM++ SDE Beta|DPM++ SDE Exponential|DPM++ SDE Karras|DPM++ Uniform|
-DPM++ Uniform Beta|DPM++ Uniform Exponential|DPM++ Uniform Karras|DPMSolverMultistepScheduler|
-DPMSolverSinglestepScheduler|EDMDPMSolverMultistepScheduler|EDMEulerScheduler|Euler|Euler a|Euler Beta|
-Euler DiscreteScheduler|Euler Exponential|Euler Karras|EulerAncestralDiscreteScheduler|FlowMatchEulerDiscreteScheduler|
-Heun|HeunDiscreteScheduler|Heun Karras|IPNDMScheduler|IPNDM Uniform|IPNDM Uniform Beta|IPNDM Uniform Exponential|
-IPNDM Uniform Karras|KDPM2AncestralDiscreteScheduler|KDPM2DiscreteScheduler|LCM|LCMScheduler|LMS|LMSDiscreteScheduler|
-LMS Karras|PNDMScheduler|TCDScheduler|UniPC|UniPC 2M|UniPC 2M Karras|UniPC 2M Uniform|UniPC 3M|UniPC 3M Karras|
-UniPC 3M Uniform|UniPC Karras|UniPC Uniform|UniPC Uniform Beta|UniPC Uniform Exponential|UniPC Uniform Karras"""
+def names():
+    """Those of the request's table that make a picture, but for the model's own."""
+    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../common/engine/schedulers.md")
+    with open(path, encoding="utf-8") as f:
+        rows = [[c.strip() for c in line.strip().strip("|").split("|")] for line in f if line.startswith("| ")]
+    rows = rows[[row[0] for row in rows].index("name") + 1:]
+    return [row[0].strip("`") for row in rows if row[3] and row[0].strip("`") != "Default"]
 
 
 def meaning(name):
@@ -404,7 +401,7 @@ def spacing(name):
 
 def main():
     rows = []
-    for name in NAMES.replace("\n", "").split("|"):
+    for name in names():
         family, sampler = meaning(name)
         walks = []
         for k in range(len(START)):
