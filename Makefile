@@ -7,7 +7,7 @@ PORT   = 8188
 PROMPT = a pine forest at sunset with the sun on the right
 JOBS   = $(shell nproc)
 
-.PHONY: all demo test serve bench bench-full asan crash torture test-nginx-next lua-valgrind tsan vulkan fuzz nightly train-demo install gimp-archive deb packages clean help
+.PHONY: $(shell sed -n 's/^\([a-z-]*\):.*\#\#.*/\1/p' Makefile)
 
 all: ## build everything
 	@$(BOX) -g build config/build $(BUILD)
@@ -78,6 +78,9 @@ gimp-archive: ## the GIMP plug-in as an archive for a user's plug-ins folder
 
 clean: ## remove what was built (the box stays)
 	rm -rf build build-asan build-tsan build-fuzz build-forky .demo
+
+docs: ## the generated pages anew: parameters, schedulers, services, types of the Lua module
+	@$(BOX) -g build,lua sh -c 'config/build $(BUILD) && exec config/docs $(BUILD)'
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile | expand -t 16
