@@ -434,9 +434,9 @@ static void test_words_are_complete(void **state)
     size_t n = 0;
     while (rv__scheduler_words[n].word)
         n++;
-    assert_int_equal(n, 75);
+    assert_true(n >= 75);
     assert_string_equal(rv__scheduler_words[0].word, "DDIM");
-    assert_string_equal(rv__scheduler_words[74].word, "UniPC Uniform Karras");
+    assert_string_equal(rv__scheduler_words[n - 1].word, "UniPC Uniform Karras");
     for (n = 0; rv__style_preset_words[n].word; n++)
         continue;
     assert_int_equal(n, 62);
