@@ -10,6 +10,8 @@
 #define NGX_HTTP_REVERIE_DAEMON  "unix:/run/reverie/reveried.sock"
 
 
+static char *ngx_http_reverie_add_location(ngx_conf_t *cf,
+    ngx_http_reverie_loc_conf_t *conf);
 static char *ngx_http_reverie_daemon_addr(ngx_conf_t *cf,
     ngx_http_reverie_loc_conf_t *conf);
 
@@ -217,10 +219,7 @@ ngx_http_reverie_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_http_reverie_loc_conf_t  *prev = parent;
     ngx_http_reverie_loc_conf_t  *conf = child;
 
-    ngx_http_core_loc_conf_t      *clcf;
-    ngx_http_reverie_loc_conf_t  **location;
-    ngx_http_reverie_srv_conf_t   *scf;
-    ngx_http_reverie_main_conf_t  *mcf;
+    ngx_http_core_loc_conf_t  *clcf;
 
     ngx_conf_merge_str_value(conf->daemon, prev->daemon,
                              NGX_HTTP_REVERIE_DAEMON);
@@ -305,6 +304,19 @@ ngx_http_reverie_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     {
         return NGX_CONF_OK;
     }
+
+    return ngx_http_reverie_add_location(cf, conf);
+}
+
+
+/* Keeps a location that runs tasks for the check of all of them. */
+
+static char *
+ngx_http_reverie_add_location(ngx_conf_t *cf, ngx_http_reverie_loc_conf_t *conf)
+{
+    ngx_http_reverie_loc_conf_t  **location;
+    ngx_http_reverie_srv_conf_t   *scf;
+    ngx_http_reverie_main_conf_t  *mcf;
 
     scf = ngx_http_conf_get_module_srv_conf(cf, ngx_http_reverie_module);
     mcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_reverie_module);

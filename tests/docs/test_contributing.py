@@ -191,7 +191,7 @@ end"""
         names = [n for n in names if re.search(rf"(^|[ /]){re.escape(n)}$", listed, re.M)]
         self.assertIn("table", names)
         run("meson", "test", "-C", BUILD, "--no-rebuild", "--print-errorlogs", *names)
-        run("tests/hosts/tap.py", "tests/remote/test_cells.py", cwd=SOURCE)
+        run(sys.executable, "tests/hosts/tap.py", "tests/remote/test_cells.py", cwd=SOURCE)
 
 
 if __name__ == "__main__":
