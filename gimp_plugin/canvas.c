@@ -229,6 +229,8 @@ uint8_t *grv_canvas_layer(GimpDrawable *layer, grv_rect place)
 
 /* ---- writing ---- */
 
+#define GRV_PIXELS "R'G'B'A u8"
+
 static void put(GimpDrawable *drawable, const uint8_t *px, const char *format, int w, int h)
 {
     GeglBuffer *buffer = gimp_drawable_get_buffer(drawable);
@@ -238,9 +240,25 @@ static void put(GimpDrawable *drawable, const uint8_t *px, const char *format, i
     gimp_drawable_update(drawable, 0, 0, w, h);
 }
 
+/* RGB rows get an alpha of 255 (g_free). */
+static uint8_t *with_alpha(const uint8_t *px, size_t count)
+{
+    uint8_t *out = g_malloc_n(count, 4);
+    for (size_t i = 0; i < count; i++) {
+        memcpy(out + 4 * i, px + 3 * i, 3);
+        out[4 * i + 3] = 255;
+    }
+    return out;
+}
+
+/* Always with alpha: that is how most layers hold their pixels, and what need not be converted is
+ * there at once. */
 void grv_canvas_write(GimpDrawable *layer, const grv_picture *p)
 {
-    put(layer, p->pixels, p->channels == 4 ? "R'G'B'A u8" : "R'G'B' u8", p->place.w, p->place.h);
+    size_t count = (size_t)p->place.w * (size_t)p->place.h;
+    uint8_t *made = p->channels == 4 ? NULL : with_alpha(p->pixels, count);
+    put(layer, made ? made : p->pixels, GRV_PIXELS, p->place.w, p->place.h);
+    g_free(made);
 }
 
 /* The mask is made from bytes and not from the live selection, which may have changed since. */

@@ -85,7 +85,6 @@ void grv_entry_free(void *entry)
     if (!e)
         return;
     rv_image_unref(e->picture);
-    g_clear_object(&e->thumb);
     g_free(e->name);
     g_free(e->recipe);
     g_free(e);
@@ -101,20 +100,24 @@ void grv_entry_delete(grv_entry *e)
     }
 }
 
-rv_image *grv_entry_picture(grv_entry *e)
+rv_image *grv_history_read(const char *name)
 {
-    if (e->picture)
-        return e->picture;
-    char *path = path_of(e->name, ".png"), *bytes = NULL;
+    char *path = path_of(name, ".png"), *bytes = NULL;
     gsize len = 0;
+    rv_image *picture = NULL;
     if (g_file_get_contents(path, &bytes, &len, NULL) && len <= FILE_MAX)
-        rv_image_from_bytes(bytes, len, &e->picture, NULL);
-    if (e->picture && !rv_image_pixels(e->picture)) {
-        rv_image_unref(e->picture);
-        e->picture = NULL;
-    }
+        rv_image_from_bytes(bytes, len, &picture, NULL);
+    if (picture && !rv_image_pixels(picture))
+        g_clear_pointer(&picture, rv_image_unref);
     g_free(bytes);
     g_free(path);
+    return picture;
+}
+
+rv_image *grv_entry_picture(grv_entry *e)
+{
+    if (!e->picture)
+        e->picture = grv_history_read(e->name);
     return e->picture;
 }
 

@@ -4,15 +4,12 @@
 #ifndef GRV_HISTORY_H
 #define GRV_HISTORY_H
 
-#include <gdk-pixbuf/gdk-pixbuf.h>
-
 #include "work.h"
 
 typedef struct grv_entry {
     char *name;        /* of its files, without folder and ending */
     char *recipe;      /* JSON text                               */
     rv_image *picture; /* at its exact size; NULL: not read yet  */
-    GdkPixbuf *thumb;  /* NULL until somebody sets it             */
     grv_work *work;    /* borrowed; NULL: from an earlier session */
     size_t index;      /* in work                                 */
     int layer;         /* last made from it; 0: none              */
@@ -26,6 +23,8 @@ GPtrArray *grv_history_load(guint most);
 
 /* Its picture, read when needed (borrowed); NULL when the file is gone or damaged. */
 rv_image *grv_entry_picture(grv_entry *e);
+/* The same by the name of its files, in any thread (rv_image_unref). */
+rv_image *grv_history_read(const char *name);
 
 void grv_entry_free(void *entry);
 void grv_entry_delete(grv_entry *e); /* its files; the entry stays */

@@ -9,6 +9,7 @@ enum { SQUARE = 8 };
 
 typedef struct state {
     GdkPixbuf *picture, *before;
+    cairo_surface_t *drawn[2]; /* those two at the size they are seen in; NULL: not yet */
     gboolean compares;
     double split;      /* 0..1 of the picture's width */
     double x, y, w, h; /* where the picture is drawn */
@@ -20,9 +21,16 @@ static state *state_of(GtkWidget *w)
     return g_object_get_data(G_OBJECT(w), STATE);
 }
 
+static void forget_drawn(state *s)
+{
+    for (size_t i = 0; i < G_N_ELEMENTS(s->drawn); i++)
+        g_clear_pointer(&s->drawn[i], cairo_surface_destroy);
+}
+
 static void free_state(void *p)
 {
     state *s = p;
+    forget_drawn(s);
     g_clear_object(&s->picture);
     g_clear_object(&s->before);
     g_free(s->hint);
@@ -37,7 +45,9 @@ GdkPixbuf *grv_pixbuf_from_image(rv_image *i)
     const uint8_t *px = rv_image_pixels(i);
     if (!px)
         return NULL;
-    GBytes *bytes = g_bytes_new(px, (gsize)f.width * (gsize)f.height * (gsize)f.channels);
+    gsize size = (gsize)f.width * (gsize)f.height * (gsize)f.channels;
+    GBytes *bytes =
+        g_bytes_new_with_free_func(px, size, (GDestroyNotify)rv_image_unref, rv_image_ref(i));
     GdkPixbuf *p = gdk_pixbuf_new_from_bytes(bytes, GDK_COLORSPACE_RGB, f.channels == 4, 8, f.width,
                                              f.height, f.width * f.channels);
     g_bytes_unref(bytes);
@@ -76,16 +86,33 @@ static void draw_squares(cairo_t *cr, const state *s)
     cairo_fill(cr);
 }
 
-static void draw_pixbuf(cairo_t *cr, const state *s, GdkPixbuf *p, double from, double to)
+/* Scaling a large picture takes longer than a frame, so it is done once for each size. */
+static cairo_surface_t *drawn(GtkWidget *w, state *s, gboolean before)
 {
+    GdkPixbuf *p = before ? s->before : s->picture;
+    int factor = gtk_widget_get_scale_factor(w);
+    int width = MAX(1, (int)s->w * factor), height = MAX(1, (int)s->h * factor);
+    cairo_surface_t *made = s->drawn[before];
+    if (made && cairo_image_surface_get_width(made) == width &&
+        cairo_image_surface_get_height(made) == height)
+        return made;
+    g_clear_pointer(&s->drawn[before], cairo_surface_destroy);
+    GdkPixbuf *scaled = gdk_pixbuf_scale_simple(p, width, height, GDK_INTERP_BILINEAR);
+    if (scaled)
+        s->drawn[before] =
+            gdk_cairo_surface_create_from_pixbuf(scaled, factor, gtk_widget_get_window(w));
+    g_clear_object(&scaled);
+    return s->drawn[before];
+}
+
+static void draw_part(cairo_t *cr, const state *s, cairo_surface_t *surface, double from, double to)
+{
+    if (!surface)
+        return;
     cairo_save(cr);
     cairo_rectangle(cr, s->x + from * s->w, s->y, (to - from) * s->w, s->h);
     cairo_clip(cr);
-    cairo_translate(cr, s->x, s->y);
-    cairo_scale(cr, s->w / gdk_pixbuf_get_width(p), s->h / gdk_pixbuf_get_height(p));
-    gdk_cairo_set_source_pixbuf(cr, p, 0, 0);
-    cairo_pattern_set_extend(cairo_get_source(cr), CAIRO_EXTEND_PAD);
-    cairo_pattern_set_filter(cairo_get_source(cr), CAIRO_FILTER_GOOD);
+    cairo_set_source_surface(cr, surface, s->x, s->y);
     cairo_paint(cr);
     cairo_restore(cr);
 }
@@ -120,8 +147,8 @@ static gboolean on_draw(GtkWidget *w, cairo_t *cr, gpointer user)
     draw_squares(cr, s);
     gboolean both = s->compares && s->before;
     if (both)
-        draw_pixbuf(cr, s, s->before, 0, s->split);
-    draw_pixbuf(cr, s, s->picture, both ? s->split : 0, 1);
+        draw_part(cr, s, drawn(w, s, TRUE), 0, s->split);
+    draw_part(cr, s, drawn(w, s, FALSE), both ? s->split : 0, 1);
     if (both) {
         cairo_set_source_rgb(cr, 1, 1, 1);
         cairo_rectangle(cr, s->x + s->split * s->w - 1, s->y, 2, s->h);
@@ -184,6 +211,7 @@ void grv_preview_set(GtkWidget *w, GdkPixbuf *picture, GdkPixbuf *before)
     state *s = state_of(w);
     g_set_object(&s->picture, picture);
     g_set_object(&s->before, before);
+    forget_drawn(s);
     gtk_widget_queue_draw(w);
 }
 

@@ -8,11 +8,17 @@
 
 enum { LEAST_CONTEXT = 32 };
 
+/* One white pixel: stands for a picture while a request is checked. */
+#define PIXEL                                                                                      \
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAA"                                \
+    "AADElEQVR42mP4//8/AAX+Av4zEpUUAAAAAElFTkSuQmCC"
+
 void grv_scene_free(grv_scene *s)
 {
     g_free(s->coverage);
     g_free(s->picture);
     g_free(s->mask);
+    g_free(s->model);
     *s = (grv_scene){0};
 }
 
@@ -61,6 +67,22 @@ static void cover_border(grv_scene *s, grv_rect old, int feather)
         }
 }
 
+/* The same as a rectangle: what is added on each side, with what fades there. */
+static grv_rect border_place(const grv_scene *s, int feather)
+{
+    grv_rect all = s->place, b = s->bounds, out = {0};
+    int across = MIN(feather, b.w), down = MIN(feather, b.h);
+    if (s->grow_left)
+        out = grv_rect_join(out, (grv_rect){all.x, all.y, s->grow_left + across, all.h});
+    if (s->grow_right)
+        out = grv_rect_join(out, (grv_rect){b.w - across, all.y, s->grow_right + across, all.h});
+    if (s->grow_top)
+        out = grv_rect_join(out, (grv_rect){all.x, all.y, all.w, s->grow_top + down});
+    if (s->grow_bottom)
+        out = grv_rect_join(out, (grv_rect){all.x, b.h - down, all.w, s->grow_bottom + down});
+    return out;
+}
+
 /* ---- places of the actions ---- */
 
 static bool place_generate(GimpImage *image, GimpDrawable *layer, const grv_request *q,
@@ -82,7 +104,7 @@ static bool place_generate(GimpImage *image, GimpDrawable *layer, const grv_requ
         by_size ? (grv_rect){base.x + (base.w - w) / 2, base.y + (base.h - h) / 2, w, h} : base;
     if (grv_rect_is_empty(s->place))
         return fail(error, _("a new image needs width and height"));
-    if (is_selection && !by_size)
+    if (is_selection && !by_size && !s->is_outline)
         s->coverage = grv_canvas_coverage(image, s->place);
     return true;
 }
@@ -102,6 +124,8 @@ static bool place_reimagine(GimpImage *image, GimpDrawable *layer, const grv_req
         s->place = grv_rect_meet(s->bounds, selected);
         if (grv_rect_is_empty(s->place))
             return fail(error, _("the selection does not touch what is to be reimagined"));
+        if (s->is_outline)
+            return true;
         s->coverage = grv_canvas_coverage(image, s->place);
     }
     return true;
@@ -115,8 +139,10 @@ static bool place_fill(GimpImage *image, const grv_request *q, grv_scene *s, GEr
         return fail(error, _("nothing is selected: select what is to be filled"));
     s->bounds = grv_canvas_rect(image);
     s->place = grv_rect_meet(grv_rect_grow(selected, grow + feather), s->bounds);
-    s->coverage = grv_canvas_coverage(image, s->place);
     s->on_top = true;
+    if (s->is_outline)
+        return true;
+    s->coverage = grv_canvas_coverage(image, s->place);
     grv_coverage_grow(s->coverage, s->place.w, s->place.h, grow);
     grv_coverage_feather(s->coverage, s->place.w, s->place.h, feather);
     return shrink_to_coverage(s) ||
@@ -136,8 +162,12 @@ static bool place_extend(GimpImage *image, const grv_request *q, grv_scene *s, G
                           s->bounds.h + s->grow_top + s->grow_bottom};
     if (s->place.w > GIMP_MAX_IMAGE_SIZE || s->place.h > GIMP_MAX_IMAGE_SIZE)
         return fail(error, _("the canvas would be larger than GIMP can hold"));
-    s->coverage = g_malloc((size_t)s->place.w * (size_t)s->place.h);
     s->on_top = true;
+    if (s->is_outline) {
+        s->place = border_place(s, grv_request_int(q, "feather"));
+        return true;
+    }
+    s->coverage = g_malloc((size_t)s->place.w * (size_t)s->place.h);
     cover_border(s, s->bounds, grv_request_int(q, "feather"));
     return shrink_to_coverage(s);
 }
@@ -238,24 +268,28 @@ static const char *model_of(grv_engine *e, const grv_request *q)
 
 /* Everything but the pixels that the model sees. */
 static bool look(grv_engine *e, GimpImage *image, GimpDrawable *layer, const grv_request *q,
-                 GimpLayer *again, const cJSON *result, grv_scene *s, GError **error)
+                 GimpLayer *again, const cJSON *result, bool outline, grv_scene *s,
+                 GError **error)
 {
     grv_limits limits;
     bool takes_pictures = false, is_edit = q->action != GRV_GENERATE;
-    *s = (grv_scene){.image = image ? gimp_image_get_id(image) : 0, .is_edit = is_edit};
+    const char *model = model_of(e, q);
+    *s = (grv_scene){.image = image ? gimp_image_get_id(image) : 0,
+                     .is_edit = is_edit,
+                     .is_outline = outline};
     if (!image && is_edit)
         return fail(error, _("this needs an open image"));
     if (image && !grv_canvas_check(image, q, false, error))
         return false;
-    if (!grv_engine_limits(e, model_of(e, q), &limits, &takes_pictures)) {
+    if (!grv_engine_limits(e, model, &limits, &takes_pictures)) {
         g_set_error(error, GRV_ERROR, RV_NOT_FOUND, _("no model card of %s is installed here"),
-                    model_of(e, q));
+                    model);
         return false;
     }
     if (is_edit && !takes_pictures) {
         g_set_error(error, GRV_ERROR, RV_UNSUPPORTED,
                     _("%s cannot start from a picture: choose a model that can, or generate"),
-                    model_of(e, q));
+                    model);
         return false;
     }
     if (!find_place(image, layer, q, again, result, s, error)) {
@@ -264,6 +298,7 @@ static bool look(grv_engine *e, GimpImage *image, GimpDrawable *layer, const grv
     }
     bool sees_around = q->action == GRV_FILL || q->action == GRV_EXTEND;
     s->plan = grv_plan_for(sees_around ? with_context(s, q) : s->place, &limits);
+    s->model = g_strdup(model);
     return true;
 }
 
@@ -275,14 +310,14 @@ static GimpDrawable *layer_of(GimpDrawable **drawables)
 bool grv_scene_outline(grv_engine *e, GimpImage *image, GimpDrawable **drawables,
                        const grv_request *q, grv_scene *s, GError **error)
 {
-    return look(e, image, layer_of(drawables), q, NULL, NULL, s, error);
+    return look(e, image, layer_of(drawables), q, NULL, NULL, true, s, error);
 }
 
 bool grv_scene_take(grv_engine *e, GimpImage *image, GimpDrawable **drawables, const grv_request *q,
                     GimpLayer *again, const cJSON *result, grv_scene *s, GError **error)
 {
     GimpDrawable *layer = layer_of(drawables);
-    if (!look(e, image, layer, q, again, result, s, error))
+    if (!look(e, image, layer, q, again, result, false, s, error))
         return false;
     GimpItem *reference = again ? GIMP_ITEM(again) : layer ? GIMP_ITEM(layer) : NULL;
     s->reference = reference ? gimp_item_get_id(reference) : 0;
@@ -365,7 +400,7 @@ static void set_defaults(cJSON *task, const grv_request *q, const char *model)
 {
     char *uuid = g_uuid_string_random();
     cJSON_DeleteItemFromObjectCaseSensitive(task, "model");
-    cJSON_AddStringToObject(task, "model", model);
+    cJSON_AddStringToObject(task, "model", model ? model : "");
     cJSON_AddStringToObject(task, "taskType", "imageInference");
     cJSON_AddStringToObject(task, "taskUUID", uuid);
     g_free(uuid);
@@ -380,18 +415,20 @@ static void set_defaults(cJSON *task, const grv_request *q, const char *model)
         cJSON_AddNumberToObject(task, "strength", 1);
 }
 
-char *grv_scene_body(const grv_scene *s, grv_engine *e, const grv_request *q, GError **error)
+char *grv_scene_body(const grv_scene *s, const grv_request *q, bool pictures, GError **error)
 {
     cJSON *task = cJSON_Duplicate(q->task, true), *body = cJSON_CreateArray();
     cJSON_AddItemToArray(body, task);
-    set_defaults(task, q, model_of(e, q));
+    set_defaults(task, q, s->model);
     cJSON_AddNumberToObject(task, "width", s->plan.w);
     cJSON_AddNumberToObject(task, "height", s->plan.h);
     bool ok = set_seed(task, error);
     if (ok && s->picture)
-        ok = add_picture(task, "seedImage", s->picture, &s->plan, error);
+        ok = pictures ? add_picture(task, "seedImage", s->picture, &s->plan, error)
+                      : cJSON_AddStringToObject(task, "seedImage", PIXEL) != NULL;
     if (ok && s->mask)
-        ok = add_mask(task, s, error);
+        ok = pictures ? add_mask(task, s, error)
+                      : cJSON_AddStringToObject(task, "maskImage", PIXEL) != NULL;
     char *printed = ok ? cJSON_PrintUnformatted(body) : NULL, *text = g_strdup(printed);
     cJSON_free(printed);
     cJSON_Delete(body);

@@ -21,7 +21,8 @@ typedef struct grv_scene {
     grv_rect bounds; /* of the picture before the canvas grows       */
     int grow_top, grow_right, grow_bottom, grow_left;
     unsigned source; /* tattoo of the layer that was reimagined; 0: none */
-    bool is_edit;
+    bool is_edit, is_outline; /* an outline has no pixels at all */
+    char *model;      /* the request's, or the default        */
     uint8_t *picture; /* RGB of plan.area; NULL unless is_edit        */
     uint8_t *mask;    /* of plan.area, 255 may change; NULL: all may  */
 } grv_scene;
@@ -36,7 +37,9 @@ bool grv_scene_outline(grv_engine *e, GimpImage *image, GimpDrawable **drawables
                        const grv_request *q, grv_scene *out, GError **error);
 void grv_scene_free(grv_scene *s);
 
-/* The request body: one task with pictures, sizes and identity (g_free). */
-char *grv_scene_body(const grv_scene *s, grv_engine *e, const grv_request *q, GError **error);
+/* The request body: one task with pictures, sizes and identity (g_free).  Packing pictures takes
+ * time and may be done in any thread; without them (a pixel stands for each) it is only good for
+ * checking. */
+char *grv_scene_body(const grv_scene *s, const grv_request *q, bool pictures, GError **error);
 
 #endif

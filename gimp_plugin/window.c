@@ -30,11 +30,34 @@ GimpImage *grv_window_image(grv_window *w)
 
 static void describe_later(void *user);
 
-/* GIMP tells nobody about new images, so the list is made anew when the window gets the focus. */
+/* What the list shows, as text (g_free). */
+static char *names_of(GimpImage **all)
+{
+    GString *text = g_string_new(NULL);
+    for (; all && *all; all++) {
+        char *name = gimp_image_get_name(*all);
+        g_string_append_printf(text, "%d %s\n", gimp_image_get_id(*all), name ? name : "");
+        g_free(name);
+    }
+    return g_string_free(text, FALSE);
+}
+
+/* GIMP tells nobody about new images, so the list is looked after when the window gets the focus.
+ * Making it asks GIMP for a thumbnail of each, so it is made only when it has changed. */
 static void list_images(grv_window *w, GimpImage *wanted)
 {
     GimpImage *now = wanted ? wanted : w->image ? grv_window_image(w) : NULL;
     GimpImage **all = gimp_get_images();
+    char *names = names_of(all);
+    bool is_same = w->image && g_strcmp0(names, w->image_names) == 0;
+    g_free(w->image_names);
+    w->image_names = names;
+    if (is_same) {
+        if (now)
+            gimp_int_combo_box_set_active(GIMP_INT_COMBO_BOX(w->image), gimp_image_get_id(now));
+        g_free(all);
+        return;
+    }
     if (!now && all && all[0] && !w->image)
         now = all[0];
     if (w->image)
@@ -547,6 +570,7 @@ static void close_window(grv_window *w, GimpPlugIn *plug_in)
     grv_engine_free(w->engine);
     grv_history_close();
     g_main_loop_unref(w->loop);
+    g_free(w->image_names);
     the_window = NULL;
     g_free(w);
 }

@@ -23,6 +23,7 @@ typedef struct grv_window {
     GtkWidget *insert, *replace, *group, *again, *vary, *more;
     GPtrArray *works;   /* grv_work, oldest first */
     GPtrArray *entries; /* grv_entry, newest first: as in the strip */
+    char *image_names;  /* what the list of images shows              */
     grv_work *shown;    /* whose preview is seen; NULL: none runs */
     bool is_closing, is_describing;
     guint describe_source;

@@ -119,10 +119,8 @@ static void on_work(void *user, grv_work *work, const rv_event *e)
         if (e->preview)
             show_preview(w, work, e->preview);
     }
-    if (e->kind == RV_EVENT_IMAGE) {
-        grv_trace("received");
+    if (e->kind == RV_EVENT_IMAGE)
         grv_strip_arrived(w, work, e->index);
-    }
 }
 
 /* The oldest ended works go; their pictures stay in the history. */

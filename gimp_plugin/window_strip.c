@@ -28,21 +28,56 @@ static const char *prompt_of(const grv_request *q)
     return q && *grv_request_prompt(q) ? grv_request_prompt(q) : _("(no prompt)");
 }
 
+/* A thumbnail on its way through a thread. */
+typedef struct errand {
+    rv_image *picture; /* NULL: that of the history */
+    char *name;
+} errand;
+
+static void free_errand(void *p)
+{
+    errand *e = p;
+    rv_image_unref(e->picture);
+    g_free(e->name);
+    g_free(e);
+}
+
+static void run_errand(GTask *t, gpointer image, gpointer data, GCancellable *c)
+{
+    errand *e = data;
+    if (!e->picture)
+        e->picture = grv_history_read(e->name);
+    GdkPixbuf *full = e->picture ? grv_pixbuf_from_image(e->picture) : NULL;
+    g_task_return_pointer(t, full ? grv_pixbuf_thumbnail(full, GRV_THUMB) : NULL, g_object_unref);
+    g_clear_object(&full);
+}
+
+static void on_thumbnail(GObject *image, GAsyncResult *result, gpointer user)
+{
+    GdkPixbuf *p = g_task_propagate_pointer(G_TASK(result), NULL);
+    if (p)
+        gtk_image_set_from_pixbuf(GTK_IMAGE(image), p);
+    else
+        gtk_image_set_from_icon_name(GTK_IMAGE(image), "image-missing", GTK_ICON_SIZE_DIALOG);
+    g_clear_object(&p);
+}
+
+static void begin_thumbnail(GtkWidget *image, const grv_entry *e)
+{
+    GTask *t = g_task_new(image, NULL, on_thumbnail, NULL);
+    errand *data = g_new0(errand, 1);
+    *data = (errand){e->picture ? rv_image_ref(e->picture) : NULL, g_strdup(e->name)};
+    g_task_set_task_data(t, data, free_errand);
+    g_task_set_priority(t, G_PRIORITY_DEFAULT_IDLE); /* layers and typing come first */
+    g_task_run_in_thread(t, run_errand);
+    g_object_unref(t);
+}
+
 static GtkWidget *entry_child(grv_entry *e)
 {
-    rv_image *picture = e->thumb ? NULL : grv_entry_picture(e);
-    GdkPixbuf *full = picture ? grv_pixbuf_from_image(picture) : NULL;
-    if (full)
-        e->thumb = grv_pixbuf_thumbnail(full, GRV_THUMB);
-    g_clear_object(&full);
-    if (!e->work && e->picture) { /* of an earlier session: read again when it is looked at */
-        rv_image_unref(e->picture);
-        e->picture = NULL;
-    }
-    if (!e->thumb)
-        return NULL;
     grv_request *q = grv_request_parse(e->recipe, NULL);
-    GtkWidget *image = gtk_image_new_from_pixbuf(e->thumb), *child = child_new(image);
+    GtkWidget *image = gtk_image_new(), *child = child_new(image);
+    begin_thumbnail(image, e);
     gtk_widget_set_tooltip_text(child, prompt_of(q));
     atk_object_set_name(gtk_widget_get_accessible(child), prompt_of(q));
     g_object_set_data(G_OBJECT(child), ENTRY, e);
@@ -117,13 +152,11 @@ void grv_strip_arrived(grv_window *w, grv_work *work, size_t i)
     int position = 0;
     GtkWidget *pending = find_pending(w, work, i, false, &position);
     grv_entry *e = grv_history_add(work, i);
-    GtkWidget *child = e ? entry_child(e) : NULL;
     if (pending)
         gtk_widget_destroy(pending);
-    if (!child) {
-        grv_entry_free(e);
+    if (!e)
         return;
-    }
+    GtkWidget *child = entry_child(e);
     g_ptr_array_insert(w->entries, 0, e);
     gtk_flow_box_insert(GTK_FLOW_BOX(w->strip), child, pending ? position : 0);
     gtk_widget_show_all(child);
@@ -142,13 +175,8 @@ void grv_strip_load(grv_window *w)
     g_ptr_array_set_free_func(earlier, NULL);
     for (guint i = 0; i < earlier->len; i++) {
         grv_entry *e = g_ptr_array_index(earlier, i);
-        GtkWidget *child = entry_child(e);
-        if (!child) {
-            grv_entry_free(e);
-            continue;
-        }
         g_ptr_array_add(w->entries, e);
-        gtk_flow_box_insert(GTK_FLOW_BOX(w->strip), child, -1);
+        gtk_flow_box_insert(GTK_FLOW_BOX(w->strip), entry_child(e), -1);
     }
     g_ptr_array_unref(earlier);
     gtk_widget_show_all(w->strip);

@@ -1,5 +1,6 @@
-/* One request on its way: from the scene to the engine and back into the image.  Runs in the main
- * loop; never blocks it longer than GIMP itself takes to hand over pixels. */
+/* One request on its way: from the scene to the engine and back into the image.  Lives in the main
+ * loop and never blocks it longer than GIMP itself takes to hand over pixels: pictures are packed
+ * and unpacked in threads. */
 #ifndef GRV_WORK_H
 #define GRV_WORK_H
 

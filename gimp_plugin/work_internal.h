@@ -5,8 +5,9 @@
 #include "work.h"
 
 typedef struct grv_result {
-    rv_image *exact; /* both NULL until somebody asks for them */
-    char *recipe;
+    rv_image *exact; /* of the place's size; NULL until it has been made */
+    char *hash;      /* of its pixels                                    */
+    char *recipe;    /* NULL until somebody asks                         */
 } grv_result;
 
 struct grv_work {
@@ -22,8 +23,10 @@ struct grv_work {
     grv_result *results;
     grv_work_fn *fn;
     void *user;
-    bool orphan; /* freed while its job ran: the job's last event frees it */
-    guint idle;  /* source that tells of a stop before the start          */
+    guint chores;   /* threads that work on it                               */
+    bool has_ended; /* the job has: the work ends with its last chore        */
+    bool orphan;    /* freed while something ran: whoever ends last frees it */
+    guint idle;     /* source that tells of a stop before the start          */
 };
 
 #endif
