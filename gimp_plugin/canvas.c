@@ -4,6 +4,8 @@
 #include <glib/gi18n-lib.h>
 #include <string.h>
 
+#include "colours.h"
+
 void grv_canvas_reason(GError **error, const char *what)
 {
     const char *why = gimp_pdb_get_last_error(gimp_get_pdb());
@@ -240,25 +242,49 @@ static void put(GimpDrawable *drawable, const uint8_t *px, const char *format, i
     gimp_drawable_update(drawable, 0, 0, w, h);
 }
 
-/* RGB rows get an alpha of 255 (g_free). */
-static uint8_t *with_alpha(const uint8_t *px, size_t count)
+/* RGB becomes RGBA. */
+static void add_alpha(const uint8_t *px, size_t count, uint8_t *out)
 {
-    uint8_t *out = g_malloc_n(count, 4);
-    for (size_t i = 0; i < count; i++) {
-        memcpy(out + 4 * i, px + 3 * i, 3);
-        out[4 * i + 3] = 255;
+    for (size_t i = 0; i < count; i++, px += 3, out += 4) {
+        out[0] = px[0];
+        out[1] = px[1];
+        out[2] = px[2];
+        out[3] = 255;
     }
-    return out;
 }
 
-/* Always with alpha: that is how most layers hold their pixels, and what need not be converted is
- * there at once. */
+/* Rows on their way into a buffer, with alpha: that is how most layers hold their pixels, and what
+ * need not be converted is there at once. */
+static void put_rows(GeglBuffer *buffer, const uint8_t *rgba, GeglRectangle at, uint8_t *room)
+{
+    const Babl *own = gegl_buffer_get_format(buffer), *format = babl_format(GRV_PIXELS);
+    if (grv_colours_need_fit(own)) {
+        grv_colours_fit(own, rgba, (size_t)at.width * (size_t)at.height, room);
+        rgba = room;
+        format = own;
+    }
+    gegl_buffer_set(buffer, &at, 0, format, rgba, GEGL_AUTO_ROWSTRIDE);
+}
+
+/* As many rows at a time as GIMP's tiles have. */
 void grv_canvas_write(GimpDrawable *layer, const grv_picture *p)
 {
-    size_t count = (size_t)p->place.w * (size_t)p->place.h;
-    uint8_t *made = p->channels == 4 ? NULL : with_alpha(p->pixels, count);
-    put(layer, made ? made : p->pixels, GRV_PIXELS, p->place.w, p->place.h);
-    g_free(made);
+    size_t wide = (size_t)p->place.w, channels = (size_t)p->channels;
+    GeglBuffer *buffer = gimp_drawable_get_buffer(layer);
+    int step = (int)gimp_tile_height();
+    uint8_t *rows = g_malloc_n(wide * (size_t)step, 4), *room = g_malloc_n(wide * (size_t)step, 4);
+    for (int y = 0; y < p->place.h; y += step) {
+        int h = MIN(step, p->place.h - y);
+        const uint8_t *from = p->pixels + (size_t)y * wide * channels;
+        if (p->channels == 3)
+            add_alpha(from, wide * (size_t)h, rows);
+        put_rows(buffer, p->channels == 3 ? rows : from, (GeglRectangle){0, y, p->place.w, h},
+                 room);
+    }
+    g_free(rows);
+    g_free(room);
+    g_object_unref(buffer); /* flushes */
+    gimp_drawable_update(layer, 0, 0, p->place.w, p->place.h);
 }
 
 /* The mask is made from bytes and not from the live selection, which may have changed since. */
