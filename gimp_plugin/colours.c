@@ -4,7 +4,7 @@
 #include <glib.h>
 #include <string.h>
 
-enum { AROUND = 27, FAR = 1, BLOCK = 4096 };
+enum { REACH = 2, WIDE = 2 * REACH + 1, AROUND = WIDE * WIDE * WIDE, FAR = 1, BLOCK = 4096 };
 
 static const Babl *srgb(void)
 {
@@ -25,13 +25,13 @@ static int off(const uint8_t *a, const uint8_t *b)
     return most;
 }
 
-/* The 27 values whose channels are at most one step away, the middle first. */
+/* The values whose channels are at most REACH steps away, the middle first. */
 static void neighbours(const uint8_t *px, uint8_t *out)
 {
     for (int k = 0; k < AROUND; k++) {
         int way = (k + AROUND / 2) % AROUND;
-        for (int c = 0; c < 3; c++, way /= 3)
-            out[4 * k + c] = (uint8_t)CLAMP(px[c] + way % 3 - 1, 0, 255);
+        for (int c = 0; c < 3; c++, way /= WIDE)
+            out[4 * k + c] = (uint8_t)CLAMP(px[c] + way % WIDE - REACH, 0, 255);
         out[4 * k + 3] = px[3];
     }
 }

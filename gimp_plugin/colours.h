@@ -5,6 +5,7 @@
 
 #include <babl/babl.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 /* Whether pixels of this format are 8 bit RGBA of another colour space than sRGB. */
