@@ -178,6 +178,7 @@ struct rv_job {
     bool is_stored; /* its task is kept: items and end are written down */
     int tries;      /* to write pictures to a full disk; the executor's thread */
     char **given;   /* items that an earlier attempt made; [count] or NULL */
+    char *earlier;  /* what an earlier process noted before it asked others; NULL: nothing */
     rv__ending ending;
     rv__delivery delivery;
     char *results_url;
@@ -210,6 +211,7 @@ typedef struct rv__identity {
     char *id;       /* NULL: none */
     bool is_stored; /* the queue keeps the task */
     char **given;   /* items made before, [results], or NULL */
+    char *sent;     /* noted by who ran it before, or NULL   */
 } rv__identity;
 
 /* context.c */

@@ -182,6 +182,24 @@ bool rv__durable_item(rv_job *j, size_t index, char **item)
     return s == RV_OK;
 }
 
+typedef struct noting {
+    rv__op op;
+    const rv_job *job;
+    const char *text;
+} noting;
+
+static rv_status noting_work(rv__op *op, rv__queue *q, rv_error *err)
+{
+    noting *n = (noting *)op;
+    return q->kind->sent(q, n->job->id, n->text, err);
+}
+
+bool rv__durable_note(rv_job *j, const char *text)
+{
+    noting n = {.op.work = noting_work, .op.lasting = text != NULL, .job = j, .text = text};
+    return rv__desk_wait(j->r->desk, &n.op, is_over, j, NULL) == RV_OK;
+}
+
 bool rv__durable_try_again(rv_job *j, const rv_error *err)
 {
     if (!j->is_stored || err->status != RV_IO || is_over(j) || j->tries++ >= TRIES)
@@ -312,8 +330,8 @@ static rv_status start(rv *r, rv__record *record, rv_task *t, rv_error *err)
         .items = true,
         .results_url = record->results_url ? record->results_url : r->setup.results_url,
         .ttl = r->setup.results_ttl};
-    rv__identity who = {record->id, true, record->items};
-    record->id = NULL;
+    rv__identity who = {record->id, true, record->items, record->sent};
+    record->id = record->sent = NULL;
     record->items = NULL;
     rv_job *j;
     s = rv__job_submit(r, t, NULL, &how, &who, &j, err);

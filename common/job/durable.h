@@ -37,6 +37,10 @@ int64_t rv__durable_expiry(const rv *r, const rv_task *t);
  * item from an earlier attempt replaces *item.  False: it cannot be kept, the job is over. */
 bool rv__durable_item(rv_job *j, size_t index, char **item);
 
+/* Keeps a note for whoever runs a stored task next (NULL: forget it); waits for the desk, on the
+ * executor's thread. False: it cannot be kept. */
+bool rv__durable_note(rv_job *j, const char *text);
+
 /* A picture of a stored task could not be written to the disk: waits a moment and says whether
  * another try makes sense. */
 bool rv__durable_try_again(rv_job *j, const rv_error *err);

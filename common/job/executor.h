@@ -28,6 +28,8 @@ struct rv__port {
     int attempts;  /* how often the task was begun or sent; counted by whoever does it */
     /* Set before the end by an executor that passed the task on: who ran it (static). */
     const char *executor;
+    /* What an earlier process kept with `note` when it ran this task; NULL: nothing. */
+    const char *earlier;
 
     /* The task really begins (asynchronous executors; the worker threads say it themselves). */
     void (*started)(rv__port *port);
@@ -50,6 +52,10 @@ struct rv__port {
     /* The file of a picture that the task names by URL (borrowed until the task ends); false when
      * the task carries it itself.  For executors that run tasks here. */
     bool (*input)(const rv__port *port, const char *parameter, const uint8_t **bytes, size_t *len);
+    /* Keeps a note for whoever runs the task if this process dies (borrowed; NULL: forget it), before
+     * others are asked to do what costs money.  False: it cannot be kept, so nothing may be asked.
+     * Waits for the disk; on the executor's own thread. */
+    bool (*note)(rv__port *port, const char *text);
 };
 
 /* A request that is not one running task: it goes to the other side as it is.  The callbacks run on

@@ -66,6 +66,7 @@ static void job_free(rv_job *j)
     rv__inputs_free(j->inputs);
     rv__free(j->upload_marks);
     rv__free(j->given);
+    rv__free(j->earlier);
     rv__free(j->id);
     rv__free(j->images);
     rv__free(j->items);
@@ -387,6 +388,12 @@ static bool port_input(const rv__port *port, const char *parameter, const uint8_
     return rv__inputs_get(((const rv_job *)port)->inputs, parameter, bytes, len);
 }
 
+static bool port_note(rv__port *port, const char *text)
+{
+    rv_job *j = (rv_job *)port;
+    return !j->is_stored || rv__durable_note(j, text);
+}
+
 void rv__job_run(rv_job *j)
 {
     rv *r = j->r;
@@ -407,6 +414,7 @@ static void identity_free(rv__identity *who, size_t count)
     for (size_t i = 0; who->given && i < count; i++)
         rv__free(who->given[i]);
     rv__free(who->given);
+    rv__free(who->sent);
     rv__free(who->id);
 }
 
@@ -423,6 +431,7 @@ static rv_job *job_new(rv *r, rv_task *t, const rv_sink *sink, const rv__deliver
     j->id = who->id;
     j->is_stored = who->is_stored;
     j->given = who->given;
+    j->earlier = who->sent;
     atomic_init(&j->refs, 2); /* the caller's and the library's */
     atomic_init(&j->cancel, false);
     rv__context_ref(r);
@@ -450,6 +459,8 @@ static rv_job *job_new(rv *r, rv_task *t, const rv_sink *sink, const rv__deliver
                          .cancelled = port_cancelled,
                          .end = port_end,
                          .warn = port_warn,
+                         .note = port_note,
+                         .earlier = j->earlier,
                          .input = port_input};
     bool has_url = !delivery || !delivery->results_url || j->results_url;
     bool may_need = r->executor->run || r->services;

@@ -18,6 +18,7 @@ void rv__record_free(rv__record *r)
     rv__free(r->results_url);
     rv__free(r->error);
     rv__free(r->warnings);
+    rv__free(r->sent);
     *r = (rv__record){0};
 }
 

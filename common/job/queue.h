@@ -38,6 +38,7 @@ typedef struct rv__record {
     char *results_url; /* prefix of picture URLs that its request brought, or NULL        */
     char *error;       /* error object of the wire, or NULL                               */
     char *warnings;    /* error objects joined by commas, or NULL                         */
+    char *sent;        /* what its last runner noted before it asked others, or NULL      */
     int64_t created;   /* unix seconds                                                    */
     int64_t expiry;    /* unix seconds; 0: never                                          */
     int64_t before;    /* waiting tasks before it, where the queue was asked for it       */
@@ -112,6 +113,8 @@ typedef struct rv__queue_kind {
     /* Picture `index` is made.  The first item wins. */
     rv_status (*item)(rv__queue *q, const char *id, size_t index, const char *item,
                       const rv__post *posts, size_t post_count, rv_error *err);
+    /* Keeps a note of whoever runs the task for whoever runs it next; NULL forgets it. */
+    rv_status (*sent)(rv__queue *q, const char *id, const char *note, rv_error *err);
     /* The task ended; error and warnings may be NULL.  A task that ended already stays as it is. */
     rv_status (*finish)(rv__queue *q, const char *id, rv__stored state, const char *error,
                         const char *warnings, int64_t expiry, const rv__post *posts,

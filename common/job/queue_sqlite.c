@@ -9,7 +9,7 @@
 #include <time.h>
 
 enum {
-    VERSION = 1,
+    VERSION = 2,
     CHECK_MAX = 64 << 20,   /* a file that is larger is not read through at the start */
     RESERVE = 16 << 20,     /* bytes of the disk that new tasks leave alone           */
     REMEMBER_S = 7 * 86400, /* how long it is known that results expired              */
@@ -154,7 +154,8 @@ static rv_status read_record(rv__sqlite *s, sqlite3_stmt *st, rv__record *out, r
                         .error = rv__sqlite_column(st, 9, &ok),
                         .warnings = rv__sqlite_column(st, 10, &ok),
                         .created = sqlite3_column_int64(st, 11),
-                        .expiry = sqlite3_column_int64(st, 12)};
+                        .expiry = sqlite3_column_int64(st, 12),
+                        .sent = rv__sqlite_column(st, 13, &ok)};
     while (sqlite3_step(st) == SQLITE_ROW)
         continue; /* an UPDATE is complete only after its last row */
     sqlite3_reset(st);
@@ -299,6 +300,17 @@ static rv_status sqlite_item(rv__queue *q, const char *id, size_t index, const c
     status = rv__sqlite_run(s, st, err);
     bool is_new = sqlite3_changes(s->db) > 0;
     return status == RV_OK && is_new ? rv__sqlite_post_add(s, id, posts, post_count, err) : status;
+}
+
+static rv_status sqlite_sent(rv__queue *q, const char *id, const char *note, rv_error *err)
+{
+    rv__sqlite *s = (rv__sqlite *)q;
+    sqlite3_stmt *st;
+    rv_status status = about(s, RV__SQL_SENT, 2, id, &st, err);
+    if (status != RV_OK)
+        return status;
+    rv__sqlite_bind(st, 1, note);
+    return rv__sqlite_run(s, st, err);
 }
 
 static rv_status sqlite_keep_answer(rv__queue *q, const rv__record *answer, rv_error *err)
@@ -526,6 +538,8 @@ static rv_status prepare(rv__sqlite *s, rv_error *err)
         status = exec(s, rv__sqlite_schema, err);
     else
         status = check_whole(s, err);
+    if (status == RV_OK && version == 1)
+        status = exec(s, rv__sqlite_from_1, err);
     if (status == RV_OK)
         status = exec(s, "UPDATE tasks SET state = 0 WHERE state = 1; COMMIT", err);
     return status;
@@ -544,6 +558,7 @@ rv_status rv__queue_sqlite_open(const char *path, rv__queue **out, rv_error *err
                                         .claim = sqlite_claim,
                                         .release = sqlite_release,
                                         .item = sqlite_item,
+                                        .sent = sqlite_sent,
                                         .finish = sqlite_finish,
                                         .cancel = sqlite_cancel,
                                         .picture = sqlite_picture,

@@ -17,6 +17,7 @@ typedef enum rv__sql {
     RV__SQL_CLAIM,
     RV__SQL_RELEASE,
     RV__SQL_ITEM,
+    RV__SQL_SENT,
     RV__SQL_FINISH,
     RV__SQL_CANCEL,
     RV__SQL_EXPIRE_ITEMS,
@@ -47,6 +48,7 @@ typedef struct rv__sqlite {
 
 extern const char *const rv__sqlite_texts[RV__SQL_STATEMENTS];
 extern const char rv__sqlite_schema[];
+extern const char rv__sqlite_from_1[]; /* what files of version 1 lack */
 
 /* What the last failure of the database means; never RV_OK. */
 rv_status rv__sqlite_fail(rv__sqlite *s, rv_error *err);

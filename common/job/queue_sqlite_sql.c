@@ -6,7 +6,8 @@ const char rv__sqlite_schema[] =
     "CREATE TABLE tasks (seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE,"
     " state INTEGER NOT NULL, is_answer INTEGER NOT NULL, is_drawn INTEGER NOT NULL,"
     " attempts INTEGER NOT NULL DEFAULT 0, pictures INTEGER NOT NULL, task TEXT, results_url TEXT,"
-    " error TEXT, warnings TEXT, created INTEGER NOT NULL, expiry INTEGER NOT NULL DEFAULT 0);"
+    " error TEXT, warnings TEXT, sent TEXT, created INTEGER NOT NULL,"
+    " expiry INTEGER NOT NULL DEFAULT 0);"
     "CREATE INDEX tasks_waiting ON tasks (seq) WHERE state = 0;"
     "CREATE INDEX tasks_expiry ON tasks (expiry) WHERE expiry > 0;"
     "CREATE TABLE items (task INTEGER NOT NULL REFERENCES tasks (seq) ON DELETE CASCADE,"
@@ -17,11 +18,14 @@ const char rv__sqlite_schema[] =
     " attempts INTEGER NOT NULL DEFAULT 0, due INTEGER NOT NULL, why TEXT,"
     " is_dead INTEGER NOT NULL DEFAULT 0);"
     "CREATE INDEX posts_due ON posts (due) WHERE is_dead = 0;"
-    "PRAGMA user_version = 1;";
+    "PRAGMA user_version = 2;";
+
+const char rv__sqlite_from_1[] =
+    "ALTER TABLE tasks ADD COLUMN sent TEXT; PRAGMA user_version = 2;";
 
 #define RECORD                                                                                     \
     "seq, id, state, is_answer, is_drawn, attempts, pictures, task, results_url, error, warnings," \
-    " created, expiry"
+    " created, expiry, sent"
 #define RV__TEXT_OF(value) #value
 #define RV__TEXT(value) RV__TEXT_OF(value)
 #define POST "row, task, kind, target, body, place, attempts, due, why, is_dead"
@@ -44,6 +48,7 @@ const char *const rv__sqlite_texts[RV__SQL_STATEMENTS] = {
                         " WHERE id = ? AND state = 1",
     [RV__SQL_ITEM] = "INSERT OR IGNORE INTO items (task, place, item)"
                      " SELECT seq, ?, ? FROM tasks WHERE id = ? AND state < 2",
+    [RV__SQL_SENT] = "UPDATE tasks SET sent = ? WHERE id = ? AND state < 2",
     [RV__SQL_FINISH] = "UPDATE tasks SET state = ?, error = ?,"
                        " warnings = coalesce(warnings || ',' || ?3, warnings, ?3), expiry = ?4"
                        " WHERE id = ?5 AND state < 2",

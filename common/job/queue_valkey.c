@@ -286,7 +286,8 @@ static bool read_record(const char *id, const redisReply *t, const redisReply *d
                         .task = rv__queue_text(field(d, "task"), &ok),
                         .results_url = rv__queue_text(empty_is_none(field(d, "url")), &ok),
                         .error = rv__queue_text(empty_is_none(field(d, "error")), &ok),
-                        .warnings = rv__queue_text(empty_is_none(field(d, "warnings")), &ok)};
+                        .warnings = rv__queue_text(empty_is_none(field(d, "warnings")), &ok),
+                        .sent = rv__queue_text(empty_is_none(field(d, "sent")), &ok)};
     read_progress(field(t, "at"), out);
     out->items = rv__calloc(out->count ? out->count : 1, sizeof *out->items);
     for (size_t i = 0; out->items && i < out->count; i++) {
@@ -445,6 +446,20 @@ static rv_status valkey_item(rv__queue *q, const char *id, size_t index, const c
                        : rv__fail(err, RV_MEMORY, "out of memory");
     rv__free(text);
     return s;
+}
+
+static rv_status valkey_sent(rv__queue *q, const char *id, const char *note, rv_error *err)
+{
+    static const char script[] =
+        "if redis.call('HGET', 'rv:t:' .. ARGV[1], 'token') ~= ARGV[2] then return 0 end\n"
+        "redis.call('HSET', 'rv:d:' .. ARGV[1], 'sent', ARGV[3])\n"
+        "return 1";
+    rv__valkey *v = (rv__valkey *)q;
+    char token[96];
+    int64_t done = 0;
+    token_of(v, id, token);
+    rv_status s = rv__valkey_number(v, script, (const char *[]){id, token, note}, 3, &done, err);
+    return s == RV_OK && !done ? rv__fail(err, RV_CANCELLED, "the task is in other hands") : s;
 }
 
 static rv_status valkey_finish(rv__queue *q, const char *id, rv__stored state, const char *error,
@@ -663,6 +678,7 @@ rv_status rv__queue_valkey_open(const char *url, rv__queue **out, rv_error *err)
                                         .claim = valkey_claim,
                                         .release = valkey_release,
                                         .item = valkey_item,
+                                        .sent = valkey_sent,
                                         .finish = valkey_finish,
                                         .cancel = rv__valkey_cancel,
                                         .listen = rv__valkey_listen,

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "remote/memo.h"
 #include "remote/service.h"
 
 enum { REMOTE_SILENCE_S = 3600 }; /* a server of our own says nothing while it paints */
@@ -134,11 +135,28 @@ rv_status rv__route_open(rv *r, const rv_task *t, rv_error *err)
     return s == RV_OK ? rv__services_open(&o, r->guard, &r->services, &r->services_self, err) : s;
 }
 
+/* The entry that a process before this one had sent the task to. */
+static const rv__value *choose_again(const rv_job *j, rv_error *err)
+{
+    for (const rv__value *e = rv__json_first(entries(j->r, j->task)); e; e = rv__json_next(e)) {
+        const rv__service *s = rv__service_find(rv__json_get_string(e, "name", ""));
+        char *url = s && j->r->services && rv__service_ready(e) ? rv__service_url(s, e) : NULL;
+        bool is_it = url && rv__memo_is_about(j->earlier, s->name, url);
+        rv__free(url);
+        if (is_it)
+            return e;
+    }
+    rv__fail_code(err, RV_PROVIDER, "taskInterrupted", NULL,
+                  "the task was sent to a service that the model's card, or the environment, does "
+                  "not have any more; it may be done and charged there");
+    return NULL;
+}
+
 rv_status rv__route_first(rv_job *j, rv_error *err)
 {
     rv_error why;
     rv__error_clear(&why);
-    j->port.route = choose(j->r, j->task, NULL, &why);
+    j->port.route = j->earlier ? choose_again(j, &why) : choose(j->r, j->task, NULL, &why);
     j->is_elsewhere = j->port.route && !is_own(j->port.route);
     if (j->port.route || why.status == RV_OK)
         return RV_OK;

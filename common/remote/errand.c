@@ -56,6 +56,8 @@ typedef struct errand {
     int open; /* transfers, pictures included */
     size_t delivered;
     picture *pictures; /* [wanted] */
+    rv__memo memo;
+    bool is_in_doubt; /* a request may have been done whose answer got lost */
 } errand;
 
 rv_status rv__http_status(int http)
@@ -109,6 +111,7 @@ static void errand_free(errand *e)
     rv__free(e->pub.id);
     rv__free(e->pub.inputs[0]);
     rv__free(e->pub.inputs[1]);
+    rv__memo_close(&e->memo);
     rv__free((char *)e->pub.url);
     rv__free(e);
 }
@@ -186,7 +189,9 @@ static void settle(errand *e)
     if (s == RV_CANCELLED)
         say_farewell(e);
     /* Whatever was accepted is, or will be, on the bill. */
-    e->port->is_final |= e->pub.id || e->pub.told;
+    e->port->is_final |= e->pub.id || e->pub.told || e->is_in_doubt;
+    if (s != RV_OK && !e->port->is_final)
+        rv__memo_drop(&e->memo);
     e->error.attempts = e->port->attempts;
     rv__breaker_tell(e->with->breakers, e->pub.url,
                      s == RV_OK || s == RV_CANCELLED || !rv_status_retryable(s), rv__clock_ms());
@@ -211,7 +216,13 @@ static bool on_data(void *user, int http, const char *bytes, size_t len)
 
 static void on_done(void *user, rv_status status, int http, const rv_error *why);
 
-static const rv__io_events request_events = {on_data, on_done, is_over};
+static bool on_begin(void *user)
+{
+    errand *e = user;
+    return e->sent.is_question || rv__memo_send(&e->memo);
+}
+
+static const rv__io_events request_events = {on_data, on_done, is_over, .begins = on_begin};
 
 static bool may_repeat(const errand *e)
 {
@@ -269,6 +280,15 @@ static rv_status issue(errand *e, int delay_ms, rv_error *err)
     return s;
 }
 
+/* The process before died while the request was out. */
+static void fail_interrupted(errand *e)
+{
+    e->port->is_final = true;
+    rv__errand_fail(&e->pub, RV_PROVIDER, "taskInterrupted", NULL,
+                    "the task was sent, and the process that sent it ended before the answer came; "
+                    "the service may have done and charged it, so it is not sent again");
+}
+
 void rv__errand_send(rv__errand *pub, rv__sending *s)
 {
     errand *e = (errand *)pub;
@@ -284,6 +304,8 @@ void rv__errand_send(rv__errand *pub, rv__sending *s)
     rv__error_clear(&err);
     if (!e->sent.url || (is_post && !e->body))
         rv__errand_fail(pub, RV_MEMORY, NULL, NULL, "out of memory");
+    else if (e->memo.is_open && !may_repeat(e))
+        fail_interrupted(e);
     else if (issue(e, e->sent.delay_ms, &err) != RV_OK)
         rv__errand_fail(pub, err.status, NULL, NULL, "%s", err.message);
 }
@@ -300,6 +322,7 @@ int rv__errand_pause(rv__errand *pub)
 
 bool rv__errand_accepted(rv__errand *pub, const char *id)
 {
+    errand *e = (errand *)pub;
     static const char harmless[] =
         "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.";
     size_t len = id ? strlen(id) : 0;
@@ -311,6 +334,20 @@ bool rv__errand_accepted(rv__errand *pub, const char *id)
     pub->id = rv__strdup(id);
     if (!pub->id)
         rv__errand_fail(pub, RV_MEMORY, NULL, NULL, "out of memory");
+    else if (!pub->service->is_idempotent) /* which knows the task by its own name */
+        rv__memo_take(&e->memo, pub->id);
+    return pub->id;
+}
+
+bool rv__errand_resume(rv__errand *pub)
+{
+    errand *e = (errand *)pub;
+    const char *id = rv__memo_next(&e->memo);
+    if (!id)
+        return false;
+    rv__free(pub->id);
+    pub->id = rv__strdup(id);
+    e->port->attempts += !e->port->attempts;
     return pub->id;
 }
 
@@ -342,10 +379,10 @@ static void on_broken(errand *e, rv_status status, const rv_error *why)
         rv__errand_fail(&e->pub, status, NULL, NULL, "%s", why->message);
         return;
     }
+    e->is_in_doubt |= !never_sent && !e->sent.is_question;
     if ((never_sent || may_repeat(e)) && status != RV_PROVIDER && repeat(e, -1))
         return;
-    e->port->is_final |= !never_sent && !e->pub.service->is_idempotent;
-    const char *doubt = e->port->is_final ? "; the service may have done and charged the task" : "";
+    const char *doubt = e->is_in_doubt ? "; the service may have done and charged the task" : "";
     if (status == RV_TIMEOUT)
         rv__errand_fail(&e->pub, RV_TIMEOUT, "providerTimeout", NULL, "no answer in time%s", doubt);
     else if (status == RV_PROVIDER)
@@ -354,19 +391,15 @@ static void on_broken(errand *e, rv_status status, const rv_error *why)
         rv__errand_fail(&e->pub, RV_CONNECTION, "providerError", NULL, "%s%s", why->message, doubt);
 }
 
-/* A gateway that gave up says nothing about what is behind it. */
-static bool is_in_doubt(const errand *e, int http)
-{
-    return (http == 502 || http == 504) && !may_repeat(e);
-}
-
 static void on_refused(errand *e, int http, const rv_error *why)
 {
     bool may_pass =
         http == 408 || http == 429 || http == 500 || http == 502 || http == 503 || http == 504;
-    if (may_pass && !is_in_doubt(e, http) && repeat(e, why->retry_after_ms))
+    /* A gateway that gave up says nothing about what is behind it. */
+    bool is_lost = (http == 502 || http == 504) && !e->sent.is_question;
+    e->is_in_doubt |= is_lost;
+    if (may_pass && (!is_lost || may_repeat(e)) && repeat(e, why->retry_after_ms))
         return;
-    e->port->is_final |= is_in_doubt(e, http);
     rv__value *body = e->answer.len ? rv__json_parse(e->answer.data, e->answer.len, NULL) : NULL;
     e->pub.service->refuse(&e->pub, http, body);
     rv__json_free(body);
@@ -383,9 +416,11 @@ static void on_answer(errand *e, int http)
     if (is_object)
         e->pub.service->answer(&e->pub, http, body);
     rv__json_free(body);
-    if (is_object || (may_repeat(e) && repeat(e, -1)))
+    if (is_object)
         return;
-    e->port->is_final = true;
+    e->is_in_doubt = true;
+    if (may_repeat(e) && repeat(e, -1))
+        return;
     rv__errand_fail(&e->pub, RV_PROVIDER, NULL, NULL, "the answer cannot be understood");
 }
 
@@ -554,14 +589,6 @@ bool rv__errand_input(rv__errand *pub, const char *parameter, const uint8_t **by
 
 /* ---- the beginning ---- */
 
-static char *base_url(const rv__service *s, const rv__value *route)
-{
-    char *url = rv__strdup(rv__json_get_string(route, "url", s->url));
-    for (size_t n = url ? strlen(url) : 0; n && url[n - 1] == '/'; n--)
-        url[n - 1] = 0;
-    return url;
-}
-
 static rv_status fill(errand *e, const rv__errand_options *with, rv__port *port, const rv_task *t,
                       rv_error *err)
 {
@@ -576,13 +603,14 @@ static rv_status fill(errand *e, const rv__errand_options *with, rv__port *port,
     p->value = rv__task_value(t);
     p->wanted = rv__task_results(t);
     p->model = rv__json_get_string(p->route, "model", rv__task_model(t)->id);
-    p->url = base_url(p->service, p->route);
+    p->url = rv__service_url(p->service, p->route);
     e->pictures = rv__calloc(p->wanted, sizeof *e->pictures);
     char *key = NULL;
     rv_status s = rv__service_key(p->service, p->route, &key, err);
     if (s == RV_OK && key)
         e->auth = rv__format("%s%s", p->service->key_form, key);
-    bool ok = p->url && e->pictures && (!key || e->auth);
+    bool ok = p->url && e->pictures && (!key || e->auth) &&
+              rv__memo_open(&e->memo, port, p->service->name, p->url, err) == RV_OK;
     wipe(key);
     if (s == RV_OK && !ok)
         s = rv__fail(err, RV_MEMORY, "out of memory");
@@ -597,7 +625,9 @@ rv_status rv__errand_start(const rv__errand_options *with, const rv_task *t, rv_
         return rv__fail(err, RV_MEMORY, "out of memory");
     rv_status s = fill(e, with, port, t, err);
     int64_t wait = 0;
-    if (s == RV_OK && !rv__breaker_allows(with->breakers, e->pub.url, rv__clock_ms(), &wait)) {
+    bool is_paid = e->memo.earlier; /* perhaps: then there is no way but this one */
+    port->is_final |= is_paid;
+    if (s == RV_OK && !is_paid && !rv__breaker_allows(with->breakers, e->pub.url, rv__clock_ms(), &wait)) {
         s = rv__fail(err, RV_BUSY, "%s failed often; it is left alone for a while",
                      e->pub.service->label);
         err->retry_after_ms = wait;

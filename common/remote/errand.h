@@ -3,6 +3,7 @@
 #define RV_ERRAND_H
 
 #include "remote/fetch.h"
+#include "remote/memo.h"
 #include "remote/retry.h"
 #include "remote/service.h"
 

@@ -212,6 +212,11 @@ static void begin(rv__io *io, transfer *t)
         finish(io, t, s, &err);
         return;
     }
+    if (t->events->begins && !t->events->begins(t->user)) {
+        s = rv__fail_code(&err, RV_IO, RV__NEVER_SENT, NULL, "the task's state cannot be kept");
+        finish(io, t, s, &err);
+        return;
+    }
     t->easy = io->idle_count ? io->idle[--io->idle_count] : curl_easy_init();
     if (s == RV_OK && t->easy && configure(t) &&
         curl_multi_add_handle(io->multi, t->easy) == CURLM_OK)

@@ -32,6 +32,9 @@ typedef struct rv__io_events {
     /* The answer sends us elsewhere (absolute URL); told before done.  Redirects are never followed
      * here.  NULL: not wanted. */
     void (*redirect)(void *user, const char *url);
+    /* The request goes out now; false: it must not, and ends as RV_IO, never sent.  May wait for the
+     * disk.  NULL: nothing to do. */
+    bool (*begins)(void *user);
 } rv__io_events;
 
 typedef struct rv__io_request {

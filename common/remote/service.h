@@ -70,6 +70,9 @@ bool rv__service_ready(const rv__value *route);
 /* The same name as a static text: "engine", "stub", "daemon" or a service's; NULL for any other. */
 const char *rv__executor_name(const char *name);
 
+/* Where an entry of a card leads, without a slash at the end (out; rv__free); NULL: out of memory. */
+char *rv__service_url(const rv__service *s, const rv__value *route);
+
 /* The key for an entry of a card: its "key_file" (must not be readable by others), its "key_env",
  * else the service's variable (out; rv__free).  NULL with RV_OK: the entry needs none ("url" given,
  * no key named). */
@@ -124,6 +127,10 @@ int rv__errand_pause(rv__errand *e);
 /* The service's identifier, kept when it is harmless in a URL path; false and a failure otherwise.
  */
 bool rv__errand_accepted(rv__errand *e, const char *id);
+
+/* An earlier process had this part of the task accepted: e->id is its name now, and it must be asked
+ * for instead of sent. */
+bool rv__errand_resume(rv__errand *e);
 
 /* Progress of picture i, 0..1. */
 void rv__errand_progress(rv__errand *e, size_t i, double done);

@@ -90,8 +90,14 @@ static void write_loras(rv__buf *b, const rv__value *route, const rv__value *lis
     rv__buf_adds(b, "]");
 }
 
+static void ask(rv__errand *e, int phase, int delay_ms);
+
 static void begin(rv__errand *e)
 {
+    if (rv__errand_resume(e)) {
+        ask(e, PHASE_STATUS, 0);
+        return;
+    }
     const char *format = rv__json_get_string(e->value, "outputFormat", "JPG");
     bool is_checked = rv__json_get_bool(rv__json_get(e->value, "safety"), "checkContent", false);
     rv__buf b;

@@ -79,8 +79,20 @@ static const char *speed_mode(const rv__value *v)
                         : "Lightly Juiced \U0001F34A (more consistent)";
 }
 
+static void ask(rv__errand *e, int delay_ms)
+{
+    rv__sending s = {.url = rv__format("%s/predictions/%s", e->url, e->id),
+                     .is_question = true,
+                     .delay_ms = delay_ms};
+    rv__errand_send(e, &s);
+}
+
 static void begin(rv__errand *e)
 {
+    if (rv__errand_resume(e)) {
+        ask(e, 0);
+        return;
+    }
     const char *format = rv__json_get_string(e->value, "outputFormat", "JPG");
     rv__buf b;
     rv__buf_init(&b, BODY_MAX);
@@ -138,10 +150,7 @@ static void answer(rv__errand *e, int http, const rv__value *body)
     if (strcmp(status, "succeeded") == 0) {
         read_output(e, rv__json_get(body, "output"));
     } else if (strcmp(status, "starting") == 0 || strcmp(status, "processing") == 0) {
-        rv__sending s = {.url = rv__format("%s/predictions/%s", e->url, e->id),
-                         .is_question = true,
-                         .delay_ms = rv__errand_pause(e)};
-        rv__errand_send(e, &s);
+        ask(e, rv__errand_pause(e));
     } else {
         bool is_blocked = strstr(reason, "NSFW") || strstr(reason, "sensitive");
         rv__errand_fail(e, is_blocked ? RV_SAFETY : RV_PROVIDER, NULL, NULL,

@@ -111,6 +111,14 @@ rv_status rv__service_key(const rv__service *s, const rv__value *route, char **k
     return rv__fail(err, RV_AUTH, "%s: the key has characters that no key has", s->label);
 }
 
+char *rv__service_url(const rv__service *s, const rv__value *route)
+{
+    char *url = rv__strdup(rv__json_get_string(route, "url", s->url));
+    for (size_t n = url ? strlen(url) : 0; n && url[n - 1] == '/'; n--)
+        url[n - 1] = 0;
+    return url;
+}
+
 bool rv__service_ready(const rv__value *route)
 {
     const rv__service *s = rv__service_find(rv__json_get_string(route, "name", ""));

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include <cmocka.h>
+#include <sqlite3.h>
 
 #include "job/queue.h"
 
@@ -224,6 +225,51 @@ static void order_and_release(void **state)
     assert_int_equal(running, ((place *)*state)->server ? 1 : 0); /* given back, not asked for */
 }
 
+static void expect_note(rv__queue *q, const char *note)
+{
+    rv__record r = claim(q);
+    assert_string_equal(r.id, "/1");
+    assert_string_equal(r.sent ? r.sent : "none", note);
+    rv__record_free(&r);
+}
+
+/* What the one who runs a task leaves for the next one. */
+static void notes(void **state)
+{
+    rv__queue *q = ((place *)*state)->q;
+    rv__record r = record_of("/1", "{}", 1);
+    offer(q, &r);
+    expect_note(q, "none");
+    DO(q->kind->sent(q, "/1", "{\"a\":1}", err));
+    DO(q->kind->sent(q, "/1", "{\"a\":2}", err));
+    DO(q->kind->release(q, "/1", err));
+    expect_note(q, "{\"a\":2}");
+    DO(q->kind->sent(q, "/1", NULL, err));
+    DO(q->kind->release(q, "/1", err));
+    expect_note(q, "none");
+}
+
+/* A file of the version before has no place for notes. */
+static void an_older_file(void **state)
+{
+    place *p = *state;
+    rv__record r = record_of("/1", "{}", 1);
+    offer(p->q, &r);
+    rv__queue_close(p->q);
+    p->q = NULL;
+    sqlite3 *db = NULL;
+    assert_int_equal(sqlite3_open(p->path, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db, "ALTER TABLE tasks DROP COLUMN sent; PRAGMA user_version = 1",
+                                  NULL, NULL, NULL), SQLITE_OK);
+    sqlite3_close(db);
+    reopen(p);
+    rv__queue *q = p->q;
+    expect_note(q, "none");
+    DO(q->kind->sent(q, "/1", "x", err));
+    reopen(p);
+    expect_note(p->q, "x");
+}
+
 static void a_full_backlog(void **state)
 {
     rv__queue *q = ((place *)*state)->q;
@@ -391,6 +437,7 @@ static void a_lease(void **state)
     assert_string_equal(theirs.id, "/a");
     assert_int_equal(theirs.attempts, 2);
     DO(q->kind->item(q, "/a", 0, "{\"late\":1}", NULL, 0, err));
+    assert_int_equal(q->kind->sent(q, "/a", "late", NULL), RV_CANCELLED);
     DO(q->kind->finish(q, "/a", RV__FAILED, "{}", NULL, 0, NULL, 0, err));
     rv__queue *first = q;
     q = other;
@@ -662,6 +709,8 @@ int main(void)
     const struct CMUnitTest tests[] = {TEST(a_task_from_end_to_end),
                                        TEST(the_same_id),
                                        TEST(order_and_release),
+                                       TEST(notes),
+                                       TEST(an_older_file),
                                        TEST(a_full_backlog),
                                        TEST(cancelling),
                                        TEST(answers),
@@ -677,6 +726,7 @@ int main(void)
                                        VALKEY(a_task_from_end_to_end),
                                        VALKEY(the_same_id),
                                        VALKEY(order_and_release),
+                                       VALKEY(notes),
                                        VALKEY(a_full_backlog),
                                        VALKEY(cancelling),
                                        VALKEY(answers),
