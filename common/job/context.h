@@ -271,6 +271,8 @@ void rv__job_uploads(rv_job *j, size_t index, const char *item, bool undo);
 void rv__job_uploaded(rv *r, const rv__post *post, bool ok, const char *message);
 void rv__job_forget(
     rv_job *j); /* owner: END was told or will never be; drops the library's reference */
+/* Whether this process runs it itself, and no service will be asked whatever comes. */
+bool rv__job_is_local(const rv_job *j);
 const char *rv__job_item(const rv_job *j,
                          size_t i);        /* borrowed; NULL while not ready or not wanted */
 /* Adds the warnings of an ended job as error objects of the wire, joined by commas, the first one

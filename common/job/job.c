@@ -601,6 +601,14 @@ void rv_job_cancel(rv_job *j)
     pthread_mutex_unlock(&r->lock);
 }
 
+bool rv__job_is_local(const rv_job *j)
+{
+    pthread_mutex_lock(&j->r->lock);
+    bool is_local = !j->is_elsewhere && !j->port.has_others && !j->r->setup.daemon;
+    pthread_mutex_unlock(&j->r->lock);
+    return is_local;
+}
+
 rv_state rv_job_state(const rv_job *j)
 {
     return j->shown;

@@ -9,15 +9,18 @@
 
 enum { REMOTE_SILENCE_S = 3600 }; /* a server of our own says nothing while it paints */
 
-/* A server that the settings name runs everything: a daemon goes by its own cards, with keys and
- * certificates of its own. */
 static const rv__value *entries(const rv *r, const rv_task *t)
 {
     const rv__model *m = rv__task_model(t);
-    bool is_elsewhere = r->setup.daemon && r->setup.executor != RV__STUB;
-    if (r->remote || is_elsewhere)
+    if (r->remote) /* a server that the settings name runs everything */
         return r->remote;
     return m ? rv__json_get(m->card, "executors") : NULL;
+}
+
+/* A daemon is always asked first: it goes by its own cards, with keys and certificates of its own. */
+static bool has_daemon(const rv *r)
+{
+    return r->setup.daemon && r->setup.executor != RV__STUB && !r->remote;
 }
 
 /* How long the base URL of the OpenAI protocol is that an address means: http(s)://HOST/…/v1, with
@@ -105,7 +108,7 @@ static const rv__value *choose(const rv *r, const rv_task *t, const rv__value *l
         const rv__service *s = rv__service_find(rv__json_get_string(e, "name", ""));
         if (!applies(r, t, e))
             continue;
-        if (is_own(e) && own_can(r, t))
+        if (is_own(e) && !has_daemon(r) && own_can(r, t))
             return e;
         if (s && r->services && rv__service_ready(e) && rv__service_check(s, t, e, err) == RV_OK)
             return e;
@@ -152,12 +155,24 @@ static const rv__value *choose_again(const rv_job *j, rv_error *err)
     return NULL;
 }
 
+/* NULL: our own executor, whatever the card says. */
+static void take(rv_job *j, const rv__value *entry)
+{
+    rv_error why;
+    bool may_go_on = entry || has_daemon(j->r);
+    j->port.route = entry;
+    j->is_elsewhere = entry && !is_own(entry);
+    j->port.has_others = may_go_on && choose(j->r, j->task, entry, &why);
+}
+
 rv_status rv__route_first(rv_job *j, rv_error *err)
 {
     rv_error why;
     rv__error_clear(&why);
-    j->port.route = j->earlier ? choose_again(j, &why) : choose(j->r, j->task, NULL, &why);
-    j->is_elsewhere = j->port.route && !is_own(j->port.route);
+    if (j->earlier)
+        take(j, choose_again(j, &why));
+    else
+        take(j, has_daemon(j->r) ? NULL : choose(j->r, j->task, NULL, &why));
     if (j->port.route || why.status == RV_OK)
         return RV_OK;
     *err = why;
@@ -174,14 +189,13 @@ static bool may_pass(const rv_job *j, rv_status s)
 bool rv__route_next(rv_job *j, rv_status status)
 {
     rv_error why;
-    if (status == RV_OK || !j->port.route || j->port.is_final || j->broken || j->news.images ||
-        j->r->stop || atomic_load(&j->cancel) || !may_pass(j, status))
+    if (status == RV_OK || !j->port.has_others || j->port.is_final || j->broken ||
+        j->news.images || j->r->stop || atomic_load(&j->cancel) || !may_pass(j, status))
         return false;
     const rv__value *next = choose(j->r, j->task, j->port.route, &why);
     if (!next)
         return false;
-    j->port.route = next;
-    j->is_elsewhere = !is_own(next);
+    take(j, next);
     return true;
 }
 

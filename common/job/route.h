@@ -6,9 +6,10 @@
  *                   {"name": "fal", "model": "fal-ai/hidream-i1-fast", "except": ["lora"], "price":
  * {"base": 0.01}}]
  *
- * "engine" is this context's own executor: the engine, a daemon, the stub.  The others are services
+ * "engine" is this context's own executor: the engine or the stub.  The others are services
  * (remote/service.h), used when their key is there.  A failure that may pass elsewhere tries the
- * next entry; what may have been charged is never tried again. */
+ * next entry; what may have been charged is never tried again.  A context with a daemon asks that
+ * first, and services only when it is away and cannot have asked any itself. */
 #ifndef RV_ROUTE_H
 #define RV_ROUTE_H
 

@@ -70,6 +70,8 @@ static void write_event(rv__buf *b, const rv_job *j, const rv_event *e)
     rv__json_write_string(b, uuid ? uuid : "");
     if (e->kind == RV_EVENT_QUEUED)
         rv__buf_addf(b, ",\"position\":%zu", e->position);
+    else if (e->kind == RV_EVENT_STARTED && rv__job_is_local(j))
+        rv__buf_adds(b, ",\"local\":true");
     else if (e->kind == RV_EVENT_STEP)
         write_step(b, e);
     else if (e->kind == RV_EVENT_IMAGE)

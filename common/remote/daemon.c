@@ -38,6 +38,7 @@ typedef struct errand {
     bool is_plain; /* the answer is one JSON text and no event stream     */
     bool is_done;  /* every picture came: what follows is not looked at   */
     bool has_reply;
+    bool is_local; /* the daemon runs it itself and will ask no service */
     rv__sse sse;
     rv__buf answer; /* a refusal, or all of a plain answer */
     rv_error error; /* from the reply */
@@ -226,15 +227,14 @@ static bool on_event(void *user, const char *name, const char *data, size_t len)
     errand *e = user;
     if (strcmp(name, "queued") == 0)
         return true;
-    if (strcmp(name, "started") == 0) {
-        e->port->started(e->port);
-        return true;
-    }
     rv__value *v = rv__json_parse(data, len, NULL);
     if (!v)
         return rv__fail(&e->error, RV_PROVIDER, "an event that is not JSON") == RV_OK;
     bool go_on = true;
-    if (strcmp(name, "step") == 0)
+    if (strcmp(name, "started") == 0) {
+        e->is_local = rv__json_get_bool(v, "local", false);
+        e->port->started(e->port);
+    } else if (strcmp(name, "step") == 0)
         on_step(e, v);
     else if (strcmp(name, "image") == 0)
         go_on = on_item(e, rv__json_get(v, "item"), rv__json_get_int(v, "index", -1));
@@ -323,9 +323,20 @@ static void conclude(errand *e, rv_status transfer, int http, const rv_error *wh
     }
 }
 
+/* Whether it may run elsewhere now: the daemon never saw it, had no room for it, or died without
+ * having asked anybody who charges. */
+static bool may_go_elsewhere(const errand *e, rv_status transfer, int http, const rv_error *why)
+{
+    bool never_sent = strcmp(why->code, RV__NEVER_SENT) == 0;
+    if (transfer == RV_OK)
+        return http == 503 && !e->has_reply;
+    return never_sent || (e->is_local && !e->has_reply);
+}
+
 static void on_done(void *user, rv_status transfer, int http_status, const rv_error *why)
 {
     errand *e = user;
+    e->port->is_final |= !may_go_elsewhere(e, transfer, http_status, why);
     if (transfer == RV_OK && http_status == 200 && e->is_plain)
         read_plain(e);
     if (!e->is_done && !(e->has_reply && e->error.status == RV_OK && e->received == e->wanted))

@@ -24,6 +24,8 @@ enum {
     ASK_MS = 300,
     ASK_MAX_MS = 10000,
     PATIENCE_MS = 20000, /* a longer Retry-After is for the caller                    */
+    HURRY_MS = 600,      /* all pauses together while another executor waits          */
+    HURRY_PAUSE_MS = 100,
     POLL_MINUTES = 30
 };
 
@@ -47,6 +49,7 @@ typedef struct errand {
     char *body;
     size_t body_len;
     int tries, pause_state, questions;
+    int64_t paused_ms; /* before repeats, so far */
     int64_t started_ms;
     rv__buf answer;
     bool is_sent; /* a transfer is out */
@@ -362,14 +365,23 @@ void rv__errand_progress(rv__errand *pub, size_t i, double done)
 /* Repeats the request after a pause; false when it must not be, or was often enough. */
 static bool repeat(errand *e, int64_t retry_after_ms)
 {
-    if (e->tries + 1 >= RV__TRIES || retry_after_ms > PATIENCE_MS)
+    bool hurries = e->port->has_others && !e->is_in_doubt && !e->pub.id;
+    int64_t patience = hurries ? HURRY_MS - e->paused_ms : PATIENCE_MS;
+    int base = e->with->pause_ms ? e->with->pause_ms : PAUSE_MS;
+    if (hurries && base > HURRY_PAUSE_MS)
+        base = HURRY_PAUSE_MS;
+    if (e->tries + 1 >= RV__TRIES || retry_after_ms > patience || patience <= 0)
         return false;
     e->tries++;
-    int pause = rv__retry_pause(&e->pause_state, e->with->pause_ms ? e->with->pause_ms : PAUSE_MS,
-                                PAUSE_MAX_MS);
+    int64_t pause = rv__retry_pause(&e->pause_state, base, PAUSE_MAX_MS);
+    if (pause > patience)
+        pause = patience;
+    if (pause < retry_after_ms)
+        pause = retry_after_ms;
+    e->paused_ms += pause;
     rv_error err;
     rv__error_clear(&err);
-    return issue(e, retry_after_ms > pause ? (int)retry_after_ms : pause, &err) == RV_OK;
+    return issue(e, (int)pause, &err) == RV_OK;
 }
 
 static void on_broken(errand *e, rv_status status, const rv_error *why)
