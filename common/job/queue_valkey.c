@@ -457,7 +457,7 @@ static rv_status valkey_sent(rv__queue *q, const char *id, const char *note, rv_
     rv__valkey *v = (rv__valkey *)q;
     char token[96];
     int64_t done = 0;
-    token_of(v, id, token);
+    rv__valkey_token(v, id, token);
     rv_status s = rv__valkey_number(v, script, (const char *[]){id, token, note}, 3, &done, err);
     return s == RV_OK && !done ? rv__fail(err, RV_CANCELLED, "the task is in other hands") : s;
 }
