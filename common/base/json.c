@@ -52,15 +52,23 @@ bool rv__json_read_number(const char *text, double *out)
     return true;
 }
 
-/* The value of a number's text, in the C locale. */
+static double read_in_c(const char *digits)
+{
+    locale_t before = enter_locale();
+    double value = strtod(digits, NULL);
+    leave_locale(before);
+    return value;
+}
+
+/* The value of a number's text. */
 static double value_of(const char *digits, size_t len)
 {
     double value = 0;
     if (len > 15) /* more may need rounding */
-        return strtod(digits, NULL);
+        return read_in_c(digits);
     for (size_t i = 0; i < len; i++) {
         if (digits[i] < '0' || digits[i] > '9')
-            return strtod(digits, NULL);
+            return read_in_c(digits);
         value = value * 10 + (digits[i] - '0');
     }
     return value;
@@ -131,9 +139,7 @@ static bool finish(cJSON *tree, const char *text, const rv__json_scanned *scanne
                    rv__json_error *err)
 {
     attacher a = {.text = text, .next = scanned->spans};
-    locale_t before = enter_locale();
     const char *message = attach(&a, tree);
-    leave_locale(before);
     *err = (rv__json_error){.offset = message == rv__json_no_memory ? 0 : a.at, .message = message};
     return !message;
 }
@@ -225,7 +231,10 @@ bool rv__json_is_null(const rv__value *v)
 
 const rv__value *rv__json_get(const rv__value *object, const char *key)
 {
-    return rv__json_is_object(object) ? cJSON_GetObjectItemCaseSensitive(object, key) : NULL;
+    const cJSON *v = rv__json_is_object(object) ? object->child : NULL;
+    while (v && (v->string[0] != key[0] || strcmp(v->string, key) != 0))
+        v = v->next;
+    return v;
 }
 
 const rv__value *rv__json_first(const rv__value *v)
@@ -376,6 +385,100 @@ const char *rv__json_get_string(const rv__value *object, const char *key, const 
 {
     const char *text = rv__json_string(rv__json_get(object, key));
     return text ? text : fallback;
+}
+
+/* ---- building ---------------------------------------------------------------------------- */
+
+rv__value *rv__json_new_object(void)
+{
+    return cJSON_CreateObject();
+}
+
+/* Takes the item, also on failure. */
+static cJSON *add(cJSON *to, const char *name, cJSON *item)
+{
+    bool ok = item && (name ? cJSON_AddItemToObjectCS(to, name, item) : cJSON_AddItemToArray(to, item));
+    if (ok)
+        return item;
+    cJSON_Delete(item);
+    return NULL;
+}
+
+rv__value *rv__json_add_object(rv__value *to, const char *name)
+{
+    return add(to, name, cJSON_CreateObject());
+}
+
+rv__value *rv__json_add_array(rv__value *to, const char *name)
+{
+    return add(to, name, cJSON_CreateArray());
+}
+
+bool rv__json_add_text(rv__value *to, const char *name, const char *text)
+{
+    return add(to, name, cJSON_CreateString(text));
+}
+
+bool rv__json_add_bool(rv__value *to, const char *name, bool v)
+{
+    return add(to, name, cJSON_CreateBool(v));
+}
+
+static bool add_number(cJSON *to, const char *name, const char *digits, size_t len)
+{
+    cJSON *item = cJSON_CreateNumber(value_of(digits, len));
+    char *copy = item ? cJSON_malloc(len + 1) : NULL;
+    if (!copy) {
+        cJSON_Delete(item);
+        return false;
+    }
+    memcpy(copy, digits, len + 1);
+    item->valuestring = copy; /* cJSON_Delete frees it with the item */
+    return add(to, name, item);
+}
+
+static bool add_written(cJSON *to, const char *name, rv__buf *digits)
+{
+    bool ok = !digits->failed && add_number(to, name, digits->data, digits->len);
+    rv__buf_free(digits);
+    return ok;
+}
+
+bool rv__json_add_int(rv__value *to, const char *name, int64_t v)
+{
+    rv__buf b;
+    rv__buf_init(&b, 64);
+    rv__json_write_int(&b, v);
+    return add_written(to, name, &b);
+}
+
+bool rv__json_add_uint(rv__value *to, const char *name, uint64_t v)
+{
+    rv__buf b;
+    rv__buf_init(&b, 64);
+    rv__json_write_uint(&b, v);
+    return add_written(to, name, &b);
+}
+
+bool rv__json_add_double(rv__value *to, const char *name, double v)
+{
+    rv__buf b;
+    rv__buf_init(&b, 64);
+    rv__json_write_double(&b, v);
+    return add_written(to, name, &b);
+}
+
+bool rv__json_add_scalar(rv__value *to, const char *name, const char *json)
+{
+    size_t len = strlen(json);
+    if (*json == 't' || *json == 'f')
+        return rv__json_add_bool(to, name, *json == 't');
+    if (*json != '"')
+        return add_number(to, name, json, len);
+    char *text = rv__strndup(json + 1, len - 2);
+    bool ok = text && rv__json_add_text(to, name, text);
+    rv__free(text);
+    return ok;
 }
 
 /* ---- writing ----------------------------------------------------------------------------- */

@@ -68,6 +68,19 @@ double      rv__json_get_number(const rv__value *object, const char *key, double
 bool        rv__json_get_bool(const rv__value *object, const char *key, bool fallback);
 const char *rv__json_get_string(const rv__value *object, const char *key, const char *fallback);
 
+/* Building a tree: a value is added to an object under a name (borrowed: it lives as long as the tree), or to an array
+ * under NULL.  False or NULL when out of memory. */
+rv__value *rv__json_new_object(void);
+rv__value *rv__json_add_object(rv__value *to, const char *name);
+rv__value *rv__json_add_array(rv__value *to, const char *name);
+bool       rv__json_add_text(rv__value *to, const char *name, const char *text);
+bool       rv__json_add_bool(rv__value *to, const char *name, bool v);
+bool       rv__json_add_int(rv__value *to, const char *name, int64_t v);
+bool       rv__json_add_uint(rv__value *to, const char *name, uint64_t v);
+bool       rv__json_add_double(rv__value *to, const char *name, double v);
+/* From JSON text: a number, true, false, or a text without escapes. */
+bool       rv__json_add_scalar(rv__value *to, const char *name, const char *json);
+
 /* Writing straight into a buffer; the caller places braces and commas. */
 void rv__json_write_string(rv__buf *b, const char *text);              /* quoted and escaped            */
 void rv__json_write_text(rv__buf *b, const char *text, size_t len);    /* the same for pointer + length */

@@ -47,8 +47,9 @@ static int print_normal(rv_batch *b)
 {
     for (size_t i = 0; i < rv_batch_size(b); i++) {
         const rv_task *t = rv_batch_task(b, i);
-        if (t)
-            puts(rv_task_json(t, NULL));
+        const char *json = t ? rv_task_json(t, NULL) : NULL;
+        if (json)
+            puts(json);
     }
     return rv_batch_issues(b, NULL) ? 1 : 0;
 }

@@ -196,7 +196,7 @@ RV_API char *rv_batch_issues_json(const rv_batch *b);
 RV_API size_t   rv_batch_size(const rv_batch *b);
 RV_API rv_task *rv_batch_task(rv_batch *b, size_t i); /* borrowed; NULL when it has errors */
 
-/* The task with canonical names and all defaults filled in (borrowed). */
+/* The task with canonical names and all defaults filled in (borrowed).  NULL when out of memory. */
 RV_API const char *rv_task_json(const rv_task *t, size_t *len);
 
 /* What a task will do, before it runs (texts are borrowed from the task). */

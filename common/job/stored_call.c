@@ -37,9 +37,10 @@ static rv_status no_memory(rv_error *err)
 
 static bool fill_record(rv *r, const rv__slot *slot, const rv_task *t, rv__record *record)
 {
-    bool ok = true;
+    const char *task = rv_task_json(t, NULL);
+    bool ok = task;
     *record = (rv__record){.id = rv__queue_id(slot->call->owner, rv__task_uuid(t)),
-                           .task = rv__queue_text(rv_task_json(t, NULL), &ok),
+                           .task = rv__queue_text(task, &ok),
                            .is_drawn = rv__task_seed_drawn(t),
                            .count = rv__task_results(t),
                            .results_url = rv__queue_text(slot->call->results_url, &ok),
@@ -160,7 +161,7 @@ static void join(rv__slot *slot, rv_job *twin, const rv__record *wanted)
     rv__record running = {.task = (char *)rv_task_json(twin->task, NULL),
                           .is_drawn = rv__task_seed_drawn(twin->task)};
     bool same;
-    if (rv__record_same(wanted, &running, &same) != RV_OK)
+    if (!running.task || rv__record_same(wanted, &running, &same) != RV_OK)
         no_memory(&slot->error);
     else if (!same)
         conflict(slot);

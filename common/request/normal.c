@@ -1,162 +1,126 @@
-/* Writing the normalised task.  Only called for tasks without errors, so every value is good. */
+/* Building the normalised task.  Only called for tasks without errors, so every value is good. */
 #include "normal.h"
 
 #include "rules.h"
 
-#include <stdio.h>
 #include <string.h>
 
 typedef struct writer {
-    rv__buf *b;
     const rv__node *task;
     const char *model;
     uint64_t seed;
     bool caches_off; /* the scheduler leaves no cache any use */
 } writer;
 
-static void write_name(writer *w, const char *name, bool *first)
-{
-    rv__buf_adds(w->b, *first ? "\"" : ",\"");
-    rv__buf_adds(w->b, name);
-    rv__buf_adds(w->b, "\":");
-    *first = false;
-}
+static bool add_object(writer *w, rv__value *to, const char *name, const rv__node *n);
 
-static void write_object(writer *w, const rv__node *n);
-
-static void write_texts(writer *w, const rv__value *list)
+static bool add_texts(rv__value *to, const char *name, const rv__value *list)
 {
-    const char *before = "[";
-    for (const rv__value *v = rv__json_first(list); v; v = rv__json_next(v), before = ",") {
-        rv__buf_adds(w->b, before);
-        rv__json_write_string(w->b, rv__json_string(v));
+    rv__value *copy = rv__json_add_array(to, name);
+    for (const rv__value *v = rv__json_first(list); copy && v; v = rv__json_next(v)) {
+        if (!rv__json_add_text(copy, NULL, rv__json_string(v)))
+            return false;
     }
-    rv__buf_adds(w->b, *before == '[' ? "[]" : "]");
+    return copy;
 }
 
-static void write_list(writer *w, const rv__slot *s)
+static bool add_list(writer *w, rv__value *to, const char *name, const rv__slot *s)
 {
-    rv__buf_adds(w->b, "[");
-    for (size_t i = 0; i < s->count; i++) {
-        if (i)
-            rv__buf_adds(w->b, ",");
-        write_object(w, &s->nodes[i]);
+    rv__value *list = rv__json_add_array(to, name);
+    for (size_t i = 0; list && i < s->count; i++) {
+        if (!add_object(w, list, NULL, &s->nodes[i]))
+            return false;
     }
-    rv__buf_adds(w->b, "]");
+    return list;
 }
 
-static void write_given(writer *w, const rv__field *f, const rv__slot *s)
+static bool add_given(writer *w, rv__value *to, const rv__field *f, const rv__slot *s)
 {
     int64_t i = 0;
     uint64_t u = 0;
     double d = 0;
     bool b = false;
+    const char *text = rv__json_string(s->value);
     switch (f->type) {
     case RV__BOOL:
-        rv__json_bool(s->value, &b);
-        rv__buf_adds(w->b, b ? "true" : "false");
-        break;
+        return rv__json_bool(s->value, &b) && rv__json_add_bool(to, f->name, b);
     case RV__INT:
-        rv__json_int(s->value, &i);
-        rv__json_write_int(w->b, i);
-        break;
+        return rv__json_int(s->value, &i) && rv__json_add_int(to, f->name, i);
     case RV__UINT:
-        rv__json_uint(s->value, &u);
-        rv__json_write_uint(w->b, u);
-        break;
-    case RV__FLOAT:
-        rv__json_number(s->value, &d);
-        rv__json_write_double(w->b, d == 0 ? 0 : d); /* no negative zero */
-        break;
+        return rv__json_uint(s->value, &u) && rv__json_add_uint(to, f->name, u);
+    case RV__FLOAT: /* no negative zero */
+        return rv__json_number(s->value, &d) && rv__json_add_double(to, f->name, d == 0 ? 0 : d);
     case RV__TEXT:
-        rv__json_write_string(w->b, f->words
-                                        ? rv__word_find(f->words, rv__json_string(s->value))->word
-                                        : rv__json_string(s->value));
-        break;
+        return rv__json_add_text(to, f->name, f->words ? rv__word_find(f->words, text)->word : text);
     case RV__TEXTS:
-        write_texts(w, s->value);
-        break;
+        return add_texts(to, f->name, s->value);
     case RV__OBJECT:
-        write_object(w, s->nodes);
-        break;
+        return add_object(w, to, f->name, s->nodes);
     case RV__LIST:
-        write_list(w, s);
-        break;
+        return add_list(w, to, f->name, s);
     }
+    return false;
 }
 
 /* An explicit mode wins over checkContent, and both over the old top-level checkNSFW. */
-static void write_safety(writer *w, const rv__node *task, bool *first)
+static bool add_safety(const rv__node *task, rv__value *to)
 {
     char room[16];
     bool given = rv__node_given(task, "safety");
     bool check =
         given ? rv__node_true(task, "safety.checkContent") : rv__node_true(task, "checkNSFW");
     if (!given && !check)
-        return;
+        return true;
     const char *mode = check ? "fast" : "none";
     if (rv__node_given(task, "safety.mode"))
         mode = rv__node_text(task, "safety.mode", room, sizeof room);
-    write_name(w, "safety", first);
-    rv__buf_addf(w->b, "{\"checkContent\":%s,\"mode\":\"%s\"}",
-                 strcmp(mode, "none") == 0 ? "false" : "true", mode);
+    rv__value *safety = rv__json_add_object(to, "safety");
+    return safety && rv__json_add_bool(safety, "checkContent", strcmp(mode, "none") != 0) &&
+           rv__json_add_text(safety, "mode", mode);
 }
 
-/* What one parameter means beyond its row.  True when it has been written (or must not be). */
-static bool write_special(writer *w, const rv__node *n, const rv__field *f, const rv__slot *s,
-                          bool *first)
+static bool add_field(writer *w, rv__value *to, const rv__node *n, const rv__field *f)
 {
-    if (w->caches_off && f->type == RV__BOOL && n != w->task && strstr(f->name, "Cache")) {
-        write_name(w, f->name, first);
-        rv__buf_adds(w->b, "false");
+    const rv__slot *s = &n->slots[f - n->fields];
+    bool is_top = n == w->task;
+    if (!is_top && w->caches_off && f->type == RV__BOOL && strstr(f->name, "Cache"))
+        return rv__json_add_bool(to, f->name, false);
+    if (is_top && strcmp(f->name, "safety") == 0)
+        return add_safety(n, to);
+    if (is_top && strcmp(f->name, "seed") == 0 && !s->value)
+        return rv__json_add_uint(to, f->name, w->seed);
+    if (is_top && strcmp(f->name, "model") == 0 && w->model)
+        return rv__json_add_text(to, f->name, w->model);
+    if (is_top && f->legacy)
         return true;
-    }
-    if (n != w->task)
-        return false;
-    if (strcmp(f->name, "safety") == 0) {
-        write_safety(w, n, first);
-        return true;
-    }
-    if (strcmp(f->name, "seed") == 0 && !s->value) {
-        write_name(w, f->name, first);
-        rv__json_write_uint(w->b, w->seed);
-        return true;
-    }
-    if (strcmp(f->name, "model") == 0 && w->model) {
-        write_name(w, f->name, first);
-        rv__json_write_string(w->b, w->model);
-        return true;
-    }
-    return f->legacy;
+    if (s->value)
+        return add_given(w, to, f, s);
+    return !f->preset || rv__json_add_scalar(to, f->name, f->preset);
 }
 
-static void write_object(writer *w, const rv__node *n)
+static bool add_object(writer *w, rv__value *to, const char *name, const rv__node *n)
 {
-    bool first = true;
-    rv__buf_adds(w->b, "{");
-    for (const rv__field *f = n->fields; f->name; f++) {
-        const rv__slot *s = &n->slots[f - n->fields];
-        if (write_special(w, n, f, s, &first))
-            continue;
-        if (!s->value && !f->preset)
-            continue;
-        write_name(w, f->name, &first);
-        if (s->value)
-            write_given(w, f, s);
-        else
-            rv__buf_adds(w->b, f->preset);
-    }
-    rv__buf_adds(w->b, "}");
+    rv__value *object = rv__json_add_object(to, name);
+    bool ok = object;
+    for (const rv__field *f = n->fields; ok && f->name; f++)
+        ok = add_field(w, object, n, f);
+    return ok;
 }
 
-void rv__normal_write(rv__buf *b, const rv__node *task, const char *model, uint64_t seed)
+rv__value *rv__normal_task(const rv__node *task, const char *model, uint64_t seed)
 {
     char room[64];
     const char *scheduler = rv__node_text(task, "scheduler", room, sizeof room);
-    writer w = {.b = b,
-                .task = task,
+    writer w = {.task = task,
                 .model = model,
                 .seed = seed,
                 .caches_off = scheduler && rv__scheduler_is_stochastic(scheduler)};
-    write_object(&w, task);
+    rv__value *object = rv__json_new_object();
+    bool ok = object;
+    for (const rv__field *f = task->fields; ok && f->name; f++)
+        ok = add_field(&w, object, task, f);
+    if (ok)
+        return object;
+    rv__json_free(object);
+    return NULL;
 }

@@ -26,9 +26,8 @@ struct rv_task {
     const char *type, *uuid, *model_sent;
     const rv__model *model;
     bool checked; /* no errors */
-    char *json;
-    size_t json_len;
     rv__value *value;
+    _Atomic(char *) json; /* its text; written when somebody asks for it */
     size_t results;
     uint64_t seed, seed_min, seed_max;
     bool seed_drawn;
@@ -69,16 +68,12 @@ static uint64_t draw_seed(void)
     return seed ? seed : 1;
 }
 
-/* Writes and parses the normalised task. */
 static void normalise(rv_task *t, const rv__node *n)
 {
     rv__pool *pool = &t->batch->pool;
-    rv__buf b;
-    rv__buf_init(&b, SIZE_MAX / 2);
     t->seed_drawn = !rv__node_given(n, "seed");
-    rv__normal_write(&b, n, t->model ? t->model->id : NULL, t->seed_drawn ? draw_seed() : 0);
-    t->json = rv__buf_take(&b, &t->json_len);
-    t->value = t->json ? rv__json_parse(t->json, t->json_len, NULL) : NULL;
+    t->value =
+        rv__normal_task(n, t->model ? t->model->id : NULL, t->seed_drawn ? draw_seed() : 0);
     if (!t->value) {
         pool->failed = true;
         return;
@@ -336,7 +331,9 @@ static void check_body(builder *w, const rv__value *body)
         rv__place root = {0}, element = {.up = &root, .index = i, .task = true};
         rv__place only = {.task = true};
         rv_task *t = &b->tasks[i];
-        *t = (rv_task){.batch = b, .index = i};
+        t->batch = b;
+        t->index = i;
+        atomic_init(&t->json, NULL);
         check_task(w, t, v, list ? &element : &only);
     }
 }
@@ -393,7 +390,7 @@ void rv_batch_unref(rv_batch *b)
     if (!b || atomic_fetch_sub(&b->refs, 1) != 1)
         return;
     for (size_t i = 0; i < b->size; i++) {
-        rv__free(b->tasks[i].json);
+        rv__free(atomic_load(&b->tasks[i].json));
         rv__json_free(b->tasks[i].value);
     }
     rv__issues_free(&b->issues);
@@ -442,11 +439,23 @@ rv_task *rv_batch_task(rv_batch *b, size_t i)
 
 /* ---- reading a task ---------------------------------------------------------------------- */
 
-const char *rv_task_json(const rv_task *t, size_t *len)
+const char *rv_task_json(const rv_task *task, size_t *len)
 {
+    rv_task *t = (rv_task *)task; /* what it says does not change */
+    char *json = atomic_load(&t->json), *known = NULL;
+    if (!json) {
+        rv__buf b;
+        rv__buf_init(&b, SIZE_MAX / 2);
+        rv__json_write_value(&b, t->value);
+        json = rv__buf_take(&b, NULL);
+        if (json && !atomic_compare_exchange_strong(&t->json, &known, json)) {
+            rv__free(json);
+            json = known; /* another thread was faster */
+        }
+    }
     if (len)
-        *len = t->json_len;
-    return t->json;
+        *len = json ? strlen(json) : 0;
+    return json;
 }
 
 const rv__value *rv__task_value(const rv_task *t)
