@@ -475,7 +475,7 @@ static void enqueue(rv *r, rv_job *j)
 {
     rv__list_add(&r->queue, j);
     r->waiting++;
-    pthread_cond_signal(&r->work);
+    rv__workers_wake(r);
 }
 
 void rv__job_ready(rv_job *j, rv_status status, const rv_error *err)

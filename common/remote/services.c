@@ -123,8 +123,7 @@ bool rv__service_ready(const rv__value *route)
 {
     const rv__service *s = rv__service_find(rv__json_get_string(route, "name", ""));
     char *key = NULL;
-    rv_error err;
-    bool ready = s && rv__service_key(s, route, &key, &err) == RV_OK;
+    bool ready = s && rv__service_key(s, route, &key, NULL) == RV_OK;
     if (key)
         explicit_bzero(key, strlen(key));
     rv__free(key);

@@ -415,13 +415,21 @@ bool rv__check_object(const rv__checker *c, const rv__value *object, const rv__f
 
 /* ---- reading the tree -------------------------------------------------------------------- */
 
+/* The length of the name, if it is the path's first one; else 0. */
+static size_t begins(const char *path, const char *name)
+{
+    size_t i = 0;
+    while (name[i] && name[i] == path[i])
+        i++;
+    return !name[i] && (!path[i] || path[i] == '.') ? i : 0;
+}
+
 const rv__slot *rv__node_find(const rv__node *n, const char *path, const rv__field **field)
 {
     for (;;) {
-        size_t len = strcspn(path, ".");
+        size_t len = 0;
         const rv__field *f = n->fields;
-        while (f->name &&
-               (f->name[0] != path[0] || strncmp(f->name, path, len) != 0 || f->name[len]))
+        while (f->name && !(len = begins(path, f->name)))
             f++;
         if (!f->name)
             return NULL;
