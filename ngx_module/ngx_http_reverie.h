@@ -126,6 +126,7 @@ typedef struct {
     ngx_uint_t                 tasks;
     size_t                     results;
     size_t                     made;
+    size_t                     cached;       /* of them; they cost nothing */
     double                     cost;
     ngx_uint_t                 reason;       /* of a refusal */
 

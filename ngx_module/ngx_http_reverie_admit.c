@@ -164,6 +164,12 @@ ngx_http_reverie_tally(ngx_http_reverie_admission_t *a, const rv_job *job,
         a->made++;
 
         (void) ngx_atomic_fetch_add(&sh->images, 1);
+
+        if (rv_job_facts(job).is_cached) {
+            a->cached++;
+            return;
+        }
+
         (void) ngx_atomic_fetch_add(&sh->microdollars,
                                     (ngx_atomic_uint_t)
                                     (a->cost * 1000000 / ngx_max(a->results,

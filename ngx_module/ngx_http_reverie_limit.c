@@ -266,12 +266,15 @@ ngx_http_reverie_limit_admit(ngx_http_reverie_client_t *client,
 }
 
 
-/* The tasks are over; what was not made costs nothing. */
+/*
+ * The tasks are over; what was not made costs nothing, nor does what had been
+ * made for earlier ones.
+ */
 
 void
 ngx_http_reverie_limit_release(ngx_http_reverie_admission_t *a)
 {
-    double                            share;
+    double                            share, unpaid;
     ngx_str_t                         key;
     ngx_http_reverie_zone_t          *zone;
     ngx_http_reverie_limit_node_t    *node;
@@ -291,6 +294,8 @@ ngx_http_reverie_limit_release(ngx_http_reverie_admission_t *a)
     share = a->made < a->results
             ? (double) (a->results - a->made) / a->results : 0;
 
+    unpaid = share + (a->results ? (double) a->cached / a->results : 0);
+
     ngx_shmtx_lock(&zone->shpool->mutex);
 
     node = ngx_http_reverie_limit_find(zone, &key, 0);
@@ -304,7 +309,7 @@ ngx_http_reverie_limit_release(ngx_http_reverie_admission_t *a)
         }
 
         node->used[1] -= ngx_min(node->used[1], share * a->results);
-        node->used[2] -= ngx_min(node->used[2], share * a->cost);
+        node->used[2] -= ngx_min(node->used[2], unpaid * a->cost);
     }
 
     ngx_shmtx_unlock(&zone->shpool->mutex);

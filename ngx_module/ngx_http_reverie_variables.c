@@ -166,7 +166,8 @@ ngx_http_reverie_variable_write(ngx_http_reverie_ctx_t *ctx, ngx_uint_t what,
 
     case NGX_HTTP_REVERIE_VAR_COST:
         return a->results ? ngx_slprintf(p, last, "%.4f",
-                                         a->cost * a->made / a->results) : p;
+                                         a->cost * (a->made - a->cached)
+                                         / a->results) : p;
 
     case NGX_HTTP_REVERIE_VAR_KEY:
         return ctx->client.key ? ngx_slprintf(p, last, "%V",

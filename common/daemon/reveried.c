@@ -37,6 +37,9 @@ static const char usage_text[] =
     "                     several of these processes may share\n"
     "  --backlog N        most stored tasks that wait (default 10000)\n"
     "  --attempts N       how often a stored task is begun before it is given up (default 10)\n"
+    "  --cache SECONDS    how long pictures of tasks with a seed are kept in memory for tasks that\n"
+    "                     ask for the very same again, at no cost; 0: off (default 0)\n"
+    "  --cache-size N     bytes that such pictures may take (default 268435456)\n"
     "  --max-steps N      largest accepted step count (default 1000)\n"
     "  --preview-steps N  every so many steps an event brings a preview to streams that ask for "
     "them; 0: never (default 0)\n"
@@ -71,7 +74,7 @@ static const char *const settings[] = {
     "fetch",           "fetch_allow",  "fetch_deny",  "fetch_ports",        "fetch_https",
     "fetch_timeout",   "fetch_size",   "backlog",     "attempts",           "webhook_secret",
     "webhook_tries",   "upload_tries", "ca_file",     "service_connect_ms", "service_silence",
-    "service_pause_ms"};
+    "service_pause_ms", "cache",       "cache_size"};
 
 enum { SETTINGS = sizeof settings / sizeof *settings, OWN = 6, LONGEST = 24 };
 

@@ -293,6 +293,28 @@ void rv_image_unref(rv_image *i)
     rv__free(i);
 }
 
+rv_image *rv__image_copy(rv_image *i)
+{
+    rv_image *copy = NULL;
+    settle(i);
+    pthread_mutex_lock(&i->lock); /* pixels may be made right now */
+    if (i->bytes)
+        rv__image_from_bytes(i->bytes, i->len, INT64_MAX, &copy, NULL);
+    else if (i->pixels)
+        copy = rv__image_from_pixels(i->pixels, (int)i->header.width, (int)i->header.height, i->header.channels);
+    pthread_mutex_unlock(&i->lock);
+    return copy;
+}
+
+size_t rv__image_memory(rv_image *i)
+{
+    settle(i);
+    pthread_mutex_lock(&i->lock);
+    size_t size = (i->bytes ? i->len : 0) + (i->pixels ? pixels_size(&i->header) : 0);
+    pthread_mutex_unlock(&i->lock);
+    return size;
+}
+
 /* ---- facts ---------------------------------------------------------------------------------- */
 
 void rv__image_set_facts(rv_image *i, const char *uuid, uint64_t seed, double cost, int nsfw)

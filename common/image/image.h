@@ -33,6 +33,12 @@ rv_image *rv__image_from_base64(const char *text, int64_t max_pixels);
 /* A picture known by its URL only. */
 rv_image *rv__image_from_url(const char *url);
 
+/* A picture of its own with the same file or pixels and no facts.  ref; NULL: out of memory, or known by URL only. */
+rv_image *rv__image_copy(rv_image *i);
+
+/* Bytes its file and pixels take in memory; 0: known by URL only, or broken. */
+size_t rv__image_memory(rv_image *i);
+
 /* Facts are set while the picture has one owner, before it is shared. */
 void rv__image_set_facts(rv_image *i, const char *uuid, uint64_t seed, double cost, int nsfw);
 bool rv__image_set_url(rv_image *i, const char *url);

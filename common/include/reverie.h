@@ -129,6 +129,9 @@ RV_API void rv_close(rv *r);
  *                daemon, which keeps what it runs
  *   backlog      most stored tasks that may wait (10000)
  *   attempts     how often a stored task is begun before it counts as one that kills its process (10)
+ *   cache        seconds that pictures of tasks with a seed are kept in memory for tasks that ask for the very same
+ *                again; those are answered at once and cost nothing.  0: off (0).  With daemon the daemon's counts
+ *   cache_size   bytes that such pictures may take, three or four a pixel (268435456)
  *   results_dir  where pictures asked for by URL are stored; without it outputType URL is unsupported here
  *   results_url  prefix of their URLs
  *   results_ttl  seconds a stored picture lives unless the task says otherwise (604800)
@@ -258,10 +261,11 @@ RV_API const rv_error *rv_job_error(const rv_job *j); /* borrowed; NULL unless f
  * none left, or before the job has ended.  They may quote the prompt. */
 RV_API const char     *rv_job_warning(const rv_job *j, size_t i);
 
-/* Who served it, known once the job has ended. */
+/* Who served it, known once the job has ended; is_cached from the first picture on. */
 typedef struct rv_job_info {
-    const char *executor; /* "engine", "stub", "daemon", or a service's name; NULL: it never began  */
+    const char *executor; /* "engine", "stub", "daemon", "cache", or a service's name; NULL: it never began */
     int         attempts; /* how often it was begun or sent, on all executors together              */
+    bool        is_cached; /* its pictures were made for an earlier task (setting `cache`) and cost nothing */
 } rv_job_info;
 RV_API rv_job_info     rv_job_facts(const rv_job *j);
 RV_API size_t          rv_job_images(const rv_job *j);

@@ -25,7 +25,7 @@
 #define RV_MODELS_DIR "/usr/share/reverie/models"
 #endif
 
-enum { RV__WORKERS_MAX = 8, RV__INDEX = 256 };
+enum { RV__WORKERS_MAX = 8, RV__INDEX = 256, RV__CACHE_KEY = 32 };
 
 /* Somebody who is told the events of a job, besides its sink.  Owner thread.  Whoever comes late is
  * told first what happened so far. */
@@ -85,6 +85,7 @@ struct rv {
     void *services_self;
     rv__value *remote; /* route.c: the entries that go before those of the cards; NULL: none */
     void *self;
+    struct rv__cache *cache; /* NULL: not wanted, or tasks run elsewhere */
     const rv__model *preload; /* the first worker loads it before its first task */
     pthread_t workers[RV__WORKERS_MAX];
     int worker_count;
@@ -174,6 +175,13 @@ struct rv_job {
     size_t step_index; /* the newest step that was told */
     int step, steps;
     rv__report report;
+    struct {
+        bool may_be;                     /* pictures of an earlier task, or later ones of these */
+        uint8_t identity[RV__CACHE_KEY]; /* what they depend on but the seeds                   */
+        rv_image **images; /* refs; [count]; fixed before it can run; NULL: it must be run      */
+        rv_job *next;      /* cache.c */
+    } cached;
+    bool is_drawn; /* nobody asked for its seed */
 
     /* Fixed before the job can run. */
     char *id;       /* in the queue; NULL: nobody may ask for it */
@@ -212,6 +220,7 @@ struct rv_job {
 typedef struct rv__identity {
     char *id;       /* NULL: none */
     bool is_stored; /* the queue keeps the task */
+    bool is_drawn;  /* nobody asked for the seed that stands in it */
     char **given;   /* items made before, [results], or NULL */
     char *sent;     /* noted by who ran it before, or NULL   */
 } rv__identity;

@@ -14,8 +14,7 @@
 
 enum { RECIPE_MAX = 1 << 20, ITEM_MAX = 1 << 16 };
 
-/* Members of a task that do not change the picture. */
-static bool is_beside(const char *key)
+bool rv__recipe_leaves_out(const char *key)
 {
     static const char *const names[] = {
         "taskType",       "taskUUID",       "numberResults", "outputType",
@@ -45,7 +44,7 @@ char *rv__recipe_of(const rv_task *task, size_t index)
     rv__buf_init(&b, RECIPE_MAX);
     rv__buf_addf(&b, "{\"seed\":%" PRIu64, rv__task_seed(task, index));
     for (const rv__value *v = rv__json_first(rv__task_value(task)); v; v = rv__json_next(v)) {
-        if (is_beside(rv__json_key(v)) || is_inline_picture(v))
+        if (rv__recipe_leaves_out(rv__json_key(v)) || is_inline_picture(v))
             continue;
         rv__buf_adds(&b, ",");
         rv__json_write_string(&b, rv__json_key(v));

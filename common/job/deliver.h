@@ -16,4 +16,7 @@ rv_status rv__deliver(const rv_task *task, size_t index, rv_image *image,
  * same for equal pictures. */
 char *rv__recipe_of(const rv_task *task, size_t index);
 
+/* Is this member of a task identity, delivery or seed, so that the picture does not depend on it? */
+bool rv__recipe_leaves_out(const char *key);
+
 #endif

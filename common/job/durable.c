@@ -330,7 +330,11 @@ static rv_status start(rv *r, rv__record *record, rv_task *t, rv_error *err)
         .items = true,
         .results_url = record->results_url ? record->results_url : r->setup.results_url,
         .ttl = r->setup.results_ttl};
-    rv__identity who = {record->id, true, record->items, record->sent};
+    rv__identity who = {.id = record->id,
+                        .is_stored = true,
+                        .is_drawn = record->is_drawn,
+                        .given = record->items,
+                        .sent = record->sent};
     record->id = record->sent = NULL;
     record->items = NULL;
     rv_job *j;

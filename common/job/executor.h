@@ -24,6 +24,7 @@ typedef struct rv__port rv__port;
 struct rv__port {
     const rv__delivery *delivery; /* borrowed, as long as the port */
     const rv__value *route;       /* the entry of the card's "executors" that is used; NULL: none */
+    bool is_cached; /* set before the first picture where they were made for an earlier task */
     bool has_others; /* another executor can take over: there is no need for long repeats */
     bool is_final; /* set by the executor before the end: the task must not be tried elsewhere */
     int attempts;  /* how often the task was begun or sent; counted by whoever does it */

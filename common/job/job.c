@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "cache.h"
 #include "deliver.h"
 #include "durable.h"
 #include "inputs.h"
@@ -61,6 +62,9 @@ static void job_free(rv_job *j)
     }
     for (size_t i = 0; j->given && i < j->count; i++)
         rv__free(j->given[i]);
+    for (size_t i = 0; j->cached.images && i < j->count; i++)
+        rv_image_unref(j->cached.images[i]);
+    rv__free(j->cached.images);
     rv__durable_ending_free(&j->ending);
     rv_image_unref(j->news.preview);
     rv__inputs_free(j->inputs);
@@ -275,6 +279,8 @@ static void go(rv_job *j);
 static void attempt_ended(rv_job *j, rv_status status, const rv_error *err)
 {
     rv *r = j->r;
+    if (status == RV_OK && r->cache)
+        rv__cache_keep(r->cache, j);
     pthread_mutex_lock(&r->lock);
     r->running--;
     if (!j->port.executor)
@@ -430,6 +436,7 @@ static rv_job *job_new(rv *r, rv_task *t, const rv_sink *sink, const rv__deliver
     }
     j->id = who->id;
     j->is_stored = who->is_stored;
+    j->is_drawn = who->is_drawn || rv__task_seed_drawn(t);
     j->given = who->given;
     j->earlier = who->sent;
     atomic_init(&j->refs, 2); /* the caller's and the library's */
@@ -498,7 +505,7 @@ static void go(rv_job *j)
     rv *r = j->r;
     void *self;
     const rv__executor *x = rv__route_executor(j, &self);
-    if (j->inputs && !j->has_inputs && rv__route_wants_inputs(j)) {
+    if (j->inputs && !j->has_inputs && !j->cached.images && rv__route_wants_inputs(j)) {
         rv__inputs_start(j);
         return;
     }
@@ -521,8 +528,10 @@ static void launch(rv *r, rv_job *j)
 {
     rv_error err;
     rv__error_clear(&err);
+    if (r->cache && !j->earlier) /* what was begun elsewhere is paid for */
+        rv__cache_take(r->cache, j);
     pthread_mutex_lock(&r->lock);
-    j->position = r->waiting + r->running;
+    j->position = j->cached.images ? 0 : r->waiting + r->running;
     j->news.queued = true;
     rv__event_post(j);
     rv_status s = rv__route_first(j, &err);
@@ -589,6 +598,7 @@ void rv_job_cancel(rv_job *j)
         rv__job_finish(j, RV_CANCELLED, NULL);
     } else if (j->is_held) {
         rv__job_finish(j, RV_OK, NULL); /* the uploads go on without it */
+    } else if (j->cached.images) { /* its thread asks before each picture */
     } else if (r->services && j->is_elsewhere && j->inner <= RV_RUNNING) {
         r->services->cancel(r->services_self, &j->port);
         if (r->io && !r->stop)
@@ -619,11 +629,17 @@ const rv_error *rv_job_error(const rv_job *j)
     return j->shown == RV_FAILED || j->shown == RV_STOPPED ? &j->shown_error : NULL;
 }
 
-/* Nothing writes them once the job has ended, so no lock is needed then. */
+/* Nothing writes them once the job has ended, nor is_cached after the first picture, so no lock is
+ * needed then. */
 rv_job_info rv_job_facts(const rv_job *j)
 {
     bool has_begun = j->shown >= RV_DONE && j->port.attempts;
-    return has_begun ? (rv_job_info){j->port.executor, j->port.attempts} : (rv_job_info){0};
+    rv_job_info info = {.is_cached = j->port.is_cached};
+    if (has_begun) {
+        info.executor = j->port.executor;
+        info.attempts = j->port.attempts;
+    }
+    return info;
 }
 
 size_t rv_job_images(const rv_job *j)

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "job/cache.h"
 #include "remote/memo.h"
 #include "remote/service.h"
 
@@ -169,6 +170,8 @@ rv_status rv__route_first(rv_job *j, rv_error *err)
 {
     rv_error why;
     rv__error_clear(&why);
+    if (j->cached.images)
+        return RV_OK;
     if (j->earlier)
         take(j, choose_again(j, &why));
     else
@@ -201,6 +204,10 @@ bool rv__route_next(rv_job *j, rv_status status)
 
 const rv__executor *rv__route_executor(const rv_job *j, void **self)
 {
+    if (j->cached.images) {
+        *self = j->r->cache;
+        return rv__cache_executor();
+    }
     *self = j->is_elsewhere ? j->r->services_self : j->r->self;
     return j->is_elsewhere ? j->r->services : j->r->executor;
 }
@@ -214,6 +221,8 @@ bool rv__route_wants_inputs(const rv_job *j)
 
 const char *rv__route_name(const rv_job *j)
 {
+    if (j->cached.images)
+        return rv__cache_executor()->name;
     if (!j->is_elsewhere)
         return j->r->executor->name;
     return rv__service_find(rv__json_get_string(j->port.route, "name", ""))->name;

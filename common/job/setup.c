@@ -45,6 +45,8 @@ static const row rows[] = {
     {"preview_steps", NUMBER, offsetof(rv__setup, preview_steps), 0, 1000, 0},
     {"backlog", NUMBER, offsetof(rv__setup, backlog), 1, 10000000, 10000},
     {"attempts", NUMBER, offsetof(rv__setup, attempts), 1, 1000000, 10},
+    {"cache", NUMBER, offsetof(rv__setup, cache), 0, 31536000, 0},
+    {"cache_size", NUMBER, offsetof(rv__setup, cache_size), 1 << 20, INT64_C(1) << 40, 256 << 20},
     {"strict_uuid", WORD, offsetof(rv__setup, strict_uuid), .preset = 0, .words = {"off", "on"}},
     {"strict", WORD, offsetof(rv__setup, strict), .preset = 1, .words = {"off", "on"}},
     {"fetch", WORD, offsetof(rv__setup, fetch), .preset = RV__GUARD_PUBLIC,

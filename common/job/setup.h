@@ -18,6 +18,7 @@ typedef struct rv__setup {
     int64_t executor;  /* RV__AUTO or RV__STUB        */
     int64_t stub_ms, threads, queue, results_ttl, max_steps, max_tasks, preview_steps;
     int64_t backlog, attempts;
+    int64_t cache, cache_size; /* seconds (0: none), bytes */
     int64_t strict_uuid, strict;
     char *fetch_allow, *fetch_deny, *fetch_ports; /* see remote/guard.h            */
     int64_t fetch;                                /* rv__guard_mode                */

@@ -18,6 +18,7 @@ static void write_image(rv__buf *b, const rv_job *j, size_t index)
     const char *item = rv__job_item(j, index);
     rv__buf_addf(b, ",\"index\":%zu,\"item\":", index);
     rv__buf_adds(b, item ? item : "null");
+    rv__buf_adds(b, j->port.is_cached ? ",\"cached\":true" : "");
 }
 
 /* A preview is a few kilobytes and takes well under a millisecond; without memory there is none. */

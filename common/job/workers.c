@@ -3,6 +3,7 @@
 #include <sched.h>
 #include <signal.h>
 
+#include "cache.h"
 #include "context.h"
 #include "threads.h"
 
@@ -129,6 +130,11 @@ rv_status rv__workers_start(rv *r, rv_error *err)
     }
     if (!r->executor->run)
         return RV_OK;
+    if (r->setup.cache && !r->cache) {
+        rv_status s = rv__cache_new(r->setup.cache, r->setup.cache_size, &r->cache, err);
+        if (s != RV_OK)
+            return s;
+    }
     int wanted = r->executor->workers > RV__WORKERS_MAX ? RV__WORKERS_MAX : r->executor->workers;
     do {
         if (r->worker_count && r->worker_count >= wanted)
@@ -151,12 +157,14 @@ void rv__workers_stop(rv *r)
     for (int i = 0; i < r->worker_count; i++)
         pthread_join(r->workers[i], NULL);
     r->worker_count = 0;
+    rv__cache_free(r->cache);
     if (r->services)
         r->services->close(r->services_self);
     if (r->executor)
         r->executor->close(r->self);
     pthread_mutex_lock(&r->lock);
     r->executor = r->services = NULL;
+    r->cache = NULL;
     r->self = r->services_self = NULL;
     pthread_mutex_unlock(&r->lock);
     rv__json_free(r->remote); /* no job is on its way any more */

@@ -174,6 +174,13 @@ static bool on_item(errand *e, const rv__value *item, int64_t index)
     return true;
 }
 
+static bool on_image(errand *e, const rv__value *v)
+{
+    if (!e->received) /* later ones are like the first */
+        e->port->is_cached = rv__json_get_bool(v, "cached", false);
+    return on_item(e, rv__json_get(v, "item"), rv__json_get_int(v, "index", -1));
+}
+
 static void on_reply(errand *e, const rv__value *v)
 {
     int http = (int)rv__json_get_int(v, "status", 500);
@@ -237,7 +244,7 @@ static bool on_event(void *user, const char *name, const char *data, size_t len)
     } else if (strcmp(name, "step") == 0)
         on_step(e, v);
     else if (strcmp(name, "image") == 0)
-        go_on = on_item(e, rv__json_get(v, "item"), rv__json_get_int(v, "index", -1));
+        go_on = on_image(e, v);
     else if (strcmp(name, "end") == 0)
         on_end(e, v);
     else if (strcmp(name, "reply") == 0)

@@ -34,7 +34,7 @@ const rv__service *rv__service_find(const char *name)
 
 const char *rv__executor_name(const char *name)
 {
-    static const char *const own[] = {"engine", "stub", "daemon"};
+    static const char *const own[] = {"engine", "stub", "daemon", "cache"};
     for (size_t i = 0; i < sizeof own / sizeof *own; i++) {
         if (strcmp(own[i], name) == 0)
             return own[i];
