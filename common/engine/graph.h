@@ -66,6 +66,10 @@ void rv__params_plain(rv__params *p);
 /* Copies a leaf as F32 into out (ggml_nelements floats), whatever its type. */
 void rv__param_floats(const struct ggml_tensor *leaf, float *out);
 
+/* The leaf will not be read for a while: its whole pages of the mapped file need no memory until
+ * they are. */
+void rv__param_rest(const struct ggml_tensor *leaf);
+
 /* ---- graphs ---- */
 
 typedef struct rv__graph rv__graph;

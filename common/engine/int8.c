@@ -3,10 +3,8 @@
 
 #include <string.h>
 
-#include "vector_math.h"
-
 #if defined(__x86_64__)
-#include <immintrin.h>
+#include "avx512.h"
 
 bool rv__int8_usable(void)
 {
@@ -78,135 +76,206 @@ void rv__int8_multiply(const uint8_t *x, int64_t rows, const rv__int8_block *pan
                      y + r * ldy, ldy, b > 0);
 }
 
+/* ---- numbers to bytes ---- */
+
+/* The largest of 64 numbers without their signs; and what turns them into bytes: 0 where they are
+ * not finite (a damaged model: the bytes are anything, the scale tells) or nothing. */
+static inline VNNI float largest(const __m512 x[4])
+{
+    __m512 a = _mm512_max_ps(_mm512_abs_ps(x[0]), _mm512_abs_ps(x[1])),
+           b = _mm512_max_ps(_mm512_abs_ps(x[2]), _mm512_abs_ps(x[3]));
+
+    return _mm512_reduce_max_ps(_mm512_max_ps(a, b));
+}
+
+static inline float bytes_by(float most)
+{
+    return most > 1e-30f && most < 1e30f ? 127 / most : 0;
+}
+
+static inline VNNI void load(__m512 x[4], const float *from, int64_t n)
+{
+    for (int i = 0; i < 4; i++) {
+        int64_t left = n - 16 * i;
+
+        x[i] = left >= 16 ? _mm512_loadu_ps(from + 16 * i)
+               : left > 0 ? _mm512_maskz_loadu_ps((__mmask16)((1u << left) - 1), from + 16 * i)
+                          : _mm512_setzero_ps();
+    }
+}
+
+/* 64 numbers, rounded to the nearest, as signed bytes. */
+static inline VNNI __m512i to_bytes(const __m512 x[4], float by)
+{
+    __m512 f = _mm512_set1_ps(by);
+    __m128i q[4];
+
+    for (int i = 0; i < 4; i++)
+        q[i] = _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(_mm512_mul_ps(x[i], f)));
+    return _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_set_m128i(q[1], q[0])),
+                              _mm256_set_m128i(q[3], q[2]), 1);
+}
+
+VNNI void rv__int8_row(const float *x, int64_t in, uint8_t *out)
+{
+    int64_t blocks = rv__int8_blocks(in);
+    float *scales = (float *)(void *)(out + blocks * RV__INT8_BLOCK);
+
+    for (int64_t b = 0; b < blocks; b++) {
+        int64_t at = b * RV__INT8_BLOCK;
+        __m512 v[4];
+        float most;
+
+        load(v, x + at, in - at);
+        most = largest(v);
+        scales[b] = most / 127;
+        /* Flipping the upper bit adds 128. */
+        _mm512_storeu_si512(out + at, _mm512_xor_si512(to_bytes(v, bytes_by(most)),
+                                                       _mm512_set1_epi8(-128)));
+    }
+}
+
+VNNI int64_t rv__int8_shares(const float *x, int64_t in, uint8_t *out)
+{
+    int64_t blocks = rv__int8_blocks(in);
+    float *scales = (float *)(void *)(out + blocks * RV__INT8_BLOCK);
+    __m512i sum = _mm512_setzero_si512();
+
+    for (int64_t b = 0; b < blocks; b++) {
+        int64_t at = b * RV__INT8_BLOCK;
+        __m512 v[4];
+
+        load(v, x + at, in - at);
+        for (int i = 0; i < 4; i++) {
+            __m512i n = _mm512_cvtps_epi32(_mm512_mul_ps(v[i], _mm512_set1_ps(255.0f)));
+
+            sum = _mm512_add_epi32(sum, n); /* `in` is far below 2^24 */
+            _mm_storeu_si128((__m128i *)(void *)(out + at + 16 * i), _mm512_cvtusepi32_epi8(n));
+        }
+        scales[b] = 1.0f / 255;
+    }
+    return _mm512_reduce_add_epi32(sum);
+}
+
+/* ---- weights ---- */
+
+/* Sixteen outputs of a block: vector k has four inputs of each. */
+static VNNI void put_outputs(const __m512i fours[16], __m512 scale, bool for_shares, int output,
+                             rv__int8_block *out)
+{
+    __m512i sum = _mm512_setzero_si512();
+
+    for (int k = 0; k < 16; k++) {
+        _mm512_storeu_si512(out->w[k][output], fours[k]);
+        sum = _mm512_dpbusd_epi32(sum, _mm512_set1_epi8(1), fours[k]);
+    }
+    _mm512_storeu_ps(out->scale + output, scale);
+    _mm512_storeu_si512(out->offset + output,
+                        for_shares ? _mm512_setzero_si512()
+                                   : _mm512_mullo_epi32(sum, _mm512_set1_epi32(-128)));
+}
+
+VNNI void rv__int8_pack(const float *w, int64_t rows, int64_t ldw, int64_t in, bool for_shares,
+                        rv__int8_block *out)
+{
+    for (int64_t at = 0; at < in; at += RV__INT8_BLOCK, out++)
+        for (int o = 0; o < RV__INT8_PANEL; o += 16) {
+            __m512 outputs[16];
+            __m512i fours[16];
+            float scale[16];
+
+            for (int i = 0; i < 16; i++) {
+                __m512 x[4];
+                float most;
+
+                load(x, w + (o + i) * ldw + at, o + i < rows ? in - at : 0);
+                most = largest(x);
+                scale[i] = most / 127;
+                outputs[i] = _mm512_castsi512_ps(to_bytes(x, bytes_by(most)));
+            }
+            rv__transpose(outputs);
+            for (int k = 0; k < 16; k++)
+                fours[k] = _mm512_castps_si512(outputs[k]);
+            put_outputs(fours, _mm512_loadu_ps(scale), for_shares, o, out);
+        }
+}
+
+/* Four inputs of sixteen outputs as bytes. */
+static inline VNNI __m512i four_bytes(const __m512 x[4], __m512 by)
+{
+    __m512i low = _mm512_set1_epi32(255), q[4];
+
+    for (int i = 0; i < 4; i++)
+        q[i] = _mm512_and_si512(_mm512_cvtps_epi32(_mm512_mul_ps(x[i], by)), low);
+    return _mm512_or_si512(
+        _mm512_or_si512(q[0], _mm512_slli_epi32(q[1], 8)),
+        _mm512_or_si512(_mm512_slli_epi32(q[2], 16), _mm512_slli_epi32(q[3], 24)));
+}
+
+/* Sixteen columns of up to 64 rows. */
+static VNNI void pack_sixteen(const float *w, __mmask16 columns, int64_t ldw, int64_t rows,
+                              bool for_shares, int output, rv__int8_block *out)
+{
+    __m512 x[RV__INT8_BLOCK], most = _mm512_setzero_ps(), by;
+    __m512i fours[16];
+
+    for (int i = 0; i < RV__INT8_BLOCK; i++) {
+        x[i] = i < rows ? _mm512_maskz_loadu_ps(columns, w + i * ldw) : _mm512_setzero_ps();
+        most = _mm512_max_ps(most, _mm512_abs_ps(x[i]));
+    }
+    by = _mm512_maskz_div_ps(_mm512_cmp_ps_mask(most, _mm512_set1_ps(1e-30f), _CMP_GT_OQ) &
+                                 _mm512_cmp_ps_mask(most, _mm512_set1_ps(1e30f), _CMP_LT_OQ),
+                             _mm512_set1_ps(127), most);
+    for (int k = 0; k < 16; k++)
+        fours[k] = four_bytes(x + 4 * k, by);
+    put_outputs(fours, _mm512_div_ps(most, _mm512_set1_ps(127)), for_shares, output, out);
+}
+
+VNNI void rv__int8_pack_columns(const float *w, int64_t columns, int64_t ldw, int64_t in,
+                                bool for_shares, rv__int8_block *out)
+{
+    for (int64_t at = 0; at < in; at += RV__INT8_BLOCK, out++)
+        for (int o = 0; o < RV__INT8_PANEL; o += 16) {
+            int64_t n = columns - o;
+            __mmask16 some = n >= 16 ? 0xFFFF : n > 0 ? (__mmask16)((1u << n) - 1) : 0;
+
+            pack_sixteen(w + at * ldw + o, some, ldw, in - at, for_shares, o, out);
+        }
+}
+
 #else
 bool rv__int8_usable(void)
 {
     return false;
 }
 
-void rv__int8_multiply(const uint8_t *x, int64_t rows, const rv__int8_block *panel, int64_t blocks,
-                       float *y, int64_t ldy)
-{
-    (void)x, (void)panel, (void)blocks;
-    for (int64_t r = 0; r < rows; r++)
-        memset(y + r * ldy, 0, RV__INT8_PANEL * sizeof *y);
-}
-#endif
-
-/* ---- numbers to bytes ---- */
-
-static RV__VECTOR float largest(const float *x, int64_t n)
-{
-    float lane[16] = {0}, most = 0;
-    int64_t i = 0;
-
-    for (; i + 16 <= n; i += 16)
-        for (int k = 0; k < 16; k++) {
-            float v = x[i + k] < 0 ? -x[i + k] : x[i + k];
-            lane[k] = v > lane[k] ? v : lane[k];
-        }
-    for (; i < n; i++) {
-        float v = x[i] < 0 ? -x[i] : x[i];
-        most = v > most ? v : most;
-    }
-    for (int k = 0; k < 16; k++)
-        most = lane[k] > most ? lane[k] : most;
-    return most;
-}
-
-/* round(x * by) + add as a byte; adding 1.5 * 2^23 rounds to the nearest integer. */
-static RV__VECTOR void to_bytes(const float *restrict x, int64_t n, float by, int add,
-                                uint8_t *restrict out)
-{
-    for (int64_t i = 0; i < n; i++) {
-        float z = x[i] * by + 12582912.0f;
-        uint32_t bits;
-
-        memcpy(&bits, &z, sizeof bits);
-        out[i] = (uint8_t)(bits - 0x4B400000u + (uint32_t)add);
-    }
-}
-
+/* Never called. */
 void rv__int8_row(const float *x, int64_t in, uint8_t *out)
 {
-    int64_t blocks = rv__int8_blocks(in);
-    float *scales = (float *)(void *)(out + blocks * RV__INT8_BLOCK);
-
-    for (int64_t b = 0; b < blocks; b++) {
-        int64_t at = b * RV__INT8_BLOCK, n = in - at < RV__INT8_BLOCK ? in - at : RV__INT8_BLOCK;
-        float most = largest(x + at, n);
-
-        /* Not finite (a damaged model): the bytes are anything, the scale tells. */
-        scales[b] = most / 127;
-        to_bytes(x + at, n, most > 1e-30f && most < 1e30f ? 127 / most : 0, 128, out + at);
-        memset(out + at + n, 128, (size_t)(RV__INT8_BLOCK - n));
-    }
-}
-
-static RV__VECTOR int64_t sum_bytes(const uint8_t *x, int64_t n)
-{
-    uint32_t sum = 0; /* n is far below 2^24 */
-
-    for (int64_t i = 0; i < n; i++)
-        sum += x[i];
-    return sum;
+    (void)x, (void)in, (void)out;
 }
 
 int64_t rv__int8_shares(const float *x, int64_t in, uint8_t *out)
 {
-    int64_t blocks = rv__int8_blocks(in), room = blocks * RV__INT8_BLOCK;
-    float *scales = (float *)(void *)(out + room);
-
-    to_bytes(x, in, 255.0f, 0, out);
-    memset(out + in, 0, (size_t)(room - in));
-    for (int64_t b = 0; b < blocks; b++)
-        scales[b] = 1.0f / 255;
-    return sum_bytes(out, in);
-}
-
-/* One block of one output: n inputs that lie together. */
-static void pack_run(const float *x, int64_t n, int64_t output, bool for_shares,
-                     rv__int8_block *out)
-{
-    uint8_t bytes[RV__INT8_BLOCK];
-    float most = largest(x, n);
-    int32_t sum = 0;
-
-    to_bytes(x, n, most > 1e-30f && most < 1e30f ? 127 / most : 0, 0, bytes);
-    memset(bytes + n, 0, (size_t)(RV__INT8_BLOCK - n));
-    for (int i = 0; i < RV__INT8_BLOCK; i++)
-        sum += (int8_t)bytes[i];
-    for (int k = 0; k < RV__INT8_BLOCK / 4; k++)
-        memcpy(out->w[k][output], bytes + 4 * k, 4);
-    out->scale[output] = most / 127;
-    out->offset[output] = for_shares ? 0 : -128 * sum;
+    (void)x, (void)in, (void)out;
+    return 1;
 }
 
 void rv__int8_pack(const float *w, int64_t rows, int64_t ldw, int64_t in, bool for_shares,
                    rv__int8_block *out)
 {
-    static const float nothing[RV__INT8_BLOCK];
-
-    for (int64_t at = 0; at < in; at += RV__INT8_BLOCK, out++) {
-        int64_t n = in - at < RV__INT8_BLOCK ? in - at : RV__INT8_BLOCK;
-
-        for (int64_t o = 0; o < RV__INT8_PANEL; o++)
-            pack_run(o < rows ? w + o * ldw + at : nothing, n, o, for_shares, out);
-    }
+    (void)w, (void)rows, (void)ldw, (void)in, (void)for_shares, (void)out;
 }
 
 void rv__int8_pack_columns(const float *w, int64_t columns, int64_t ldw, int64_t in,
                            bool for_shares, rv__int8_block *out)
 {
-    float column[RV__INT8_BLOCK];
-
-    for (int64_t at = 0; at < in; at += RV__INT8_BLOCK, out++) {
-        int64_t n = in - at < RV__INT8_BLOCK ? in - at : RV__INT8_BLOCK;
-
-        for (int64_t o = 0; o < RV__INT8_PANEL; o++) {
-            for (int64_t i = 0; i < n; i++)
-                column[i] = o < columns ? w[(at + i) * ldw + o] : 0;
-            pack_run(column, n, o, for_shares, out);
-        }
-    }
+    (void)w, (void)columns, (void)ldw, (void)in, (void)for_shares, (void)out;
 }
+
+void rv__int8_multiply(const uint8_t *x, int64_t rows, const rv__int8_block *panel, int64_t blocks,
+                       float *y, int64_t ldy)
+{
+    (void)x, (void)rows, (void)panel, (void)blocks, (void)y, (void)ldy;
+}
+#endif

@@ -3,6 +3,8 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "base/memory.h"
 #include "engine/graph.h"
@@ -283,12 +285,22 @@ void rv__weight_rows(const struct ggml_tensor *leaf, int64_t first, int64_t coun
 
     if (!is_stored_plain(leaf))
         rv__tensor_floats(((const rv__leaf *)leaf->extra)->tensor, first, count, out);
-    else if (leaf->type == GGML_TYPE_F32)
-        memcpy(out, data, (size_t)count * leaf->nb[1]);
     else
-        ggml_get_type_traits(leaf->type)->to_float(data, out, count * leaf->ne[0]);
+        rv__floats_of(leaf->type, data, count * leaf->ne[0], out);
     if (about && about->patches)
         rv__patch_rows(about->patches, first, count, leaf->ne[0], out);
+}
+
+void rv__param_rest(const struct ggml_tensor *leaf)
+{
+    const rv__tensor *t = ((const rv__leaf *)leaf->extra)->tensor;
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), first = (uintptr_t)t->data,
+              end = first + t->size;
+
+    first = (first + page - 1) / page * page;
+    end = end / page * page;
+    if (leaf->data == t->data && end > first) /* in the mapping of the file, not a copy */
+        madvise((void *)first, end - first, MADV_DONTNEED);
 }
 
 /* ---- additions ---- */

@@ -1,11 +1,13 @@
 /* Products with weights: linear layers, the gated half of a SwiGLU, and groups of rows with one
  * weight each. One kernel serves all: it cuts the result into tiles, and each thread turns the
- * piece of the weight it needs into F32 and calls a single-threaded sgemm.  Must not round
+ * piece of the weight it needs into F32 and multiplies with it: our own way where the processor has
+ * AVX-512 and the product is large (float32.h), else by a single-threaded sgemm.  Must not round
  * activations and must not unpack a whole weight. */
 #include <cblas.h>
 #include <string.h>
 
 #include "base/memory.h"
+#include "float32.h"
 #include "graph_op.h"
 #include "product_device.h"
 #include "product_int8.h"
@@ -27,7 +29,10 @@ typedef struct product {
     struct ggml_tensor *const *weights, *const *gates;
     struct ggml_tensor *weight, *gate, *bias;
     int64_t in, out, tile_rows, tile_out;
+    bool in_panels; /* made by float32.h */
 } product;
+
+enum { PASS = 112 }; /* rows that pass over packed weights at once, out of the second cache */
 
 /* Tiles big enough that packing costs little next to the products themselves, and enough of them
  * for many threads. Must not depend on the number of threads: sgemm's sums may differ in the last
@@ -49,6 +54,29 @@ static void choose_tiles(product *p, int64_t rows)
     }
 }
 
+static int64_t tasks_of(const product *p, int64_t rows)
+{
+    return ((rows + p->tile_rows - 1) / p->tile_rows) * ((p->out + p->tile_out - 1) / p->tile_out);
+}
+
+/* Each task packs its piece of the weight, so it is as large as leaves enough tasks.  Results do not
+ * depend on it. */
+static void choose_panels(product *p, int64_t rows, int threads)
+{
+    enum { OUT = 192, STEP = 64, FLOATS = 1 << 20, EACH = 4 };
+    int64_t want = (int64_t)EACH * threads, segments = p->groups ? p->groups : 1;
+
+    p->tile_rows = (rows + PASS - 1) / PASS * PASS;
+    p->tile_out = OUT;
+    while (p->tile_out > STEP &&
+           (p->tile_out * p->in > FLOATS || segments * tasks_of(p, rows) < want))
+        p->tile_out -= STEP;
+    while (p->tile_rows > 2 * PASS && segments * tasks_of(p, rows) < want)
+        p->tile_rows = (p->tile_rows / 2 + PASS - 1) / PASS * PASS;
+    if (p->groups && p->tile_rows >= rows)
+        p->tile_rows = INT32_MAX; /* an expert may have more rows than its share */
+}
+
 static bool is_ready(const struct ggml_tensor *w)
 {
     return w->type == GGML_TYPE_F32 && rv__weight_is_plain(w);
@@ -59,12 +87,15 @@ static const rv__addition *additions_of(const struct ggml_tensor *w)
     return w->extra ? ((const rv__leaf *)w->extra)->additions : NULL;
 }
 
+/* To unpack it, or for its additions afterwards. */
 static size_t weight_bytes(const product *p, const struct ggml_tensor *w)
 {
-    size_t need = w && !is_ready(w) ? (size_t)(p->tile_out * p->in) : 0;
+    int64_t rows = p->in_panels ? PASS : p->tile_rows,
+            unpacked = p->in_panels ? RV__FLOAT32_PANEL : p->tile_out;
+    size_t need = w && !is_ready(w) ? (size_t)(unpacked * p->in) : 0;
 
     for (const rv__addition *a = w ? additions_of(w) : NULL; a; a = a->next) {
-        size_t own = (size_t)(a->down->shape[0] * (p->in + p->tile_out + p->tile_rows));
+        size_t own = (size_t)(a->down->shape[0] * (p->in + p->tile_out + rows));
 
         need = own > need ? own : need;
     }
@@ -111,6 +142,8 @@ static const float *small_rows(const rv__tensor *t, int64_t first, int64_t count
 static void add_low_rank(const struct ggml_tensor *w, const float *x, float *y, int64_t rows,
                          int64_t col, int64_t count, int64_t ldy, float *room)
 {
+    enum { STEP = 64 }; /* sgemm's sums may depend on the width, tiles may on the threads */
+
     for (const rv__addition *a = additions_of(w); a; a = a->next) {
         int64_t rank = a->down->shape[0];
         float *inner = room, *rest = room + rows * rank;
@@ -118,8 +151,10 @@ static void add_low_rank(const struct ggml_tensor *w, const float *x, float *y, 
                     *up = small_rows(a->up, col, count, &rest);
 
         multiply(x, down, inner, rows, rank, w->ne[0], rank, false);
-        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)rows, (int)count, (int)rank,
-                    a->scale, inner, (int)rank, up, (int)rank, 1.0f, y, (int)ldy);
+        for (int64_t at = 0; at < count; at += STEP)
+            cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)rows,
+                        (int)(count - at < STEP ? count - at : STEP), (int)rank, a->scale, inner,
+                        (int)rank, up + at * rank, (int)rank, 1.0f, y + at, (int)ldy);
     }
 }
 
@@ -135,6 +170,51 @@ static RV__VECTOR void gate_rows(float *y, const float *gate, int64_t rows, int6
     }
 }
 
+static void set_bias(const float *bias, float *y, int64_t rows, int64_t count, int64_t ldy)
+{
+    for (int64_t r = 0; bias && r < rows; r++)
+        memcpy(y + r * ldy, bias, (size_t)count * sizeof *y);
+}
+
+/* Some outputs of a weight as panels behind *room, which moves on. */
+static const float *panels_of(const struct ggml_tensor *w, int64_t col, int64_t count, float **room)
+{
+    int64_t in = w->ne[0];
+    float *panels = *room, *rows = panels + rv__float32_room(in, count);
+
+    for (int64_t o = 0; o < count; o += RV__FLOAT32_PANEL) {
+        int64_t n = count - o < RV__FLOAT32_PANEL ? count - o : RV__FLOAT32_PANEL;
+
+        rv__float32_pack(weight_rows(w, col + o, n, rows), n, in, in, panels + o * in);
+    }
+    *room = rows;
+    return panels;
+}
+
+static void run_panels(const product *p, const segment *s, int64_t row, int64_t col, float *room)
+{
+    int64_t end = s->rows - row < p->tile_rows ? s->rows : row + p->tile_rows;
+    int64_t count = p->out - col < p->tile_out ? p->out - col : p->tile_out;
+    const float *panels = panels_of(s->weight, col, count, &room),
+                *gates = s->gate ? panels_of(s->gate, col, count, &room) : NULL;
+    float *gate = room, *rest = gates ? room + PASS * p->tile_out : room;
+
+    for (; row < end; row += PASS) {
+        int64_t rows = end - row < PASS ? end - row : PASS;
+        const float *x = s->x + row * p->in;
+        float *y = s->y + row * p->out + col;
+
+        set_bias(s->bias ? s->bias + col : NULL, y, rows, count, p->out);
+        rv__float32_multiply(x, p->in, rows, panels, p->in, count, 1, y, p->out, s->bias != NULL);
+        add_low_rank(s->weight, x, y, rows, col, count, p->out, rest);
+        if (!gates)
+            continue;
+        rv__float32_multiply(x, p->in, rows, gates, p->in, count, 1, gate, count, false);
+        add_low_rank(s->gate, x, gate, rows, col, count, count, rest);
+        gate_rows(y, gate, rows, count, p->out);
+    }
+}
+
 static void run_tile(const product *p, const segment *s, int64_t row, int64_t col, float *room)
 {
     int64_t rows = s->rows - row < p->tile_rows ? s->rows - row : p->tile_rows;
@@ -142,9 +222,7 @@ static void run_tile(const product *p, const segment *s, int64_t row, int64_t co
     const float *x = s->x + row * p->in;
     float *y = s->y + row * p->out + col;
 
-    if (s->bias)
-        for (int64_t r = 0; r < rows; r++)
-            memcpy(y + r * p->out, s->bias + col, (size_t)count * sizeof *y);
+    set_bias(s->bias ? s->bias + col : NULL, y, rows, count, p->out);
     multiply(x, weight_rows(s->weight, col, count, room), y, rows, count, p->in, p->out,
              s->bias != NULL);
     add_low_rank(s->weight, x, y, rows, col, count, p->out, room);
@@ -193,12 +271,6 @@ static int segment_count(const product *p, const struct ggml_tensor *x)
     return x->nb[2] == x->nb[1] * (size_t)x->ne[1] ? 1 : (int)x->ne[2];
 }
 
-static int64_t tiles_of(const product *p, const segment *s)
-{
-    return ((s->rows + p->tile_rows - 1) / p->tile_rows) *
-           ((p->out + p->tile_out - 1) / p->tile_out);
-}
-
 static void run_product(struct ggml_tensor *dst, int thread, int threads, void *user)
 {
     product *p = user;
@@ -208,20 +280,43 @@ static void run_product(struct ggml_tensor *dst, int thread, int threads, void *
 
     for (int i = 0; i < segments; i++) {
         segment s = segment_at(p, dst, i);
-        total += tiles_of(p, &s);
+        total += tasks_of(p, s.rows);
     }
     while (rv__op_next(&p->base, thread, (int)total, &task)) {
         int64_t rest = task;
         int i = 0;
         segment s = segment_at(p, dst, 0);
 
-        while (rest >= tiles_of(p, &s)) {
-            rest -= tiles_of(p, &s);
+        while (rest >= tasks_of(p, s.rows)) {
+            rest -= tasks_of(p, s.rows);
             s = segment_at(p, dst, ++i);
         }
-        run_tile(p, &s, rest / across * p->tile_rows, rest % across * p->tile_out, room);
+        (p->in_panels ? run_panels : run_tile)(p, &s, rest / across * p->tile_rows,
+                                               rest % across * p->tile_out, room);
     }
     rv__op_done(&p->base, threads);
+}
+
+/* Floats that a thread needs for a tile of this weight, and of its gate. */
+static size_t scratch_of(const product *p, const struct ggml_tensor *w,
+                         const struct ggml_tensor *gate)
+{
+    size_t one = weight_bytes(p, w), other = weight_bytes(p, gate),
+           need = one > other ? one : other;
+
+    if (p->in_panels) {
+        need += (size_t)((gate ? 2 : 1) * rv__float32_room(p->in, p->tile_out)) * sizeof(float);
+        return need + (gate ? (size_t)(PASS * p->tile_out) * sizeof(float) : 0);
+    }
+    return need + (gate ? (size_t)(p->tile_rows * p->tile_out) * sizeof(float) : 0);
+}
+
+/* Products of few rows or outputs are sgemm's: packing would be most of the work. */
+static bool fits_panels(const product *p, int64_t rows)
+{
+    enum { LEAST = 16 };
+
+    return rv__float32_usable() && rows >= LEAST && p->out >= RV__FLOAT32_PANEL;
 }
 
 static struct ggml_tensor *build(rv__graph *g, product *p, struct ggml_tensor **args, int n_args,
@@ -233,15 +328,16 @@ static struct ggml_tensor *build(rv__graph *g, product *p, struct ggml_tensor **
 
     p->in = w->ne[0];
     p->out = w->ne[1];
-    choose_tiles(p, rows);
+    p->in_panels = fits_panels(p, rows);
+    if (p->in_panels)
+        choose_panels(p, rows, rv__graph_threads(g));
+    else
+        choose_tiles(p, rows);
     for (int i = 0; i < (p->groups ? p->groups : 1); i++) {
-        const struct ggml_tensor *weight = p->groups ? p->weights[i] : p->weight;
-        const struct ggml_tensor *gate = p->groups ? (p->gates ? p->gates[i] : NULL) : p->gate;
-        size_t need = weight_bytes(p, weight) > weight_bytes(p, gate) ? weight_bytes(p, weight)
-                                                                      : weight_bytes(p, gate);
+        size_t need = p->groups
+                          ? scratch_of(p, p->weights[i], p->gates ? p->gates[i] : NULL)
+                          : scratch_of(p, p->weight, p->gate);
 
-        if (gate)
-            need += (size_t)(p->tile_rows * p->tile_out) * sizeof(float);
         scratch = need > scratch ? need : scratch;
     }
     rv__graph_scratch(g, scratch);

@@ -5,8 +5,6 @@
 #include "product_int8.h"
 
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include "base/memory.h"
 #include "tensor_rows.h"
@@ -52,19 +50,6 @@ static rv__packed *new_packed(const struct ggml_tensor *w)
     return p;
 }
 
-/* The stored form was read for the last time, unless somebody wants exact products again. */
-static void give_back(const struct ggml_tensor *w)
-{
-    const rv__tensor *t = ((const rv__leaf *)w->extra)->tensor;
-    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), first = (uintptr_t)t->data,
-              end = first + t->size;
-
-    first = (first + page - 1) / page * page;
-    end = end / page * page;
-    if (w->data == t->data && end > first) /* in the mapping of the file, not a copy */
-        madvise((void *)first, end - first, MADV_DONTNEED);
-}
-
 /* Scratch of a thread: one panel of each of two weights, its floats, two tiles of results. */
 typedef struct scratch {
     rv__int8_block *panel[2];
@@ -99,7 +84,7 @@ static const rv__int8_block *panel_of(const struct ggml_tensor *w, int64_t panel
     pack_panel(w, panel, floats, at);
     atomic_store_explicit(&p->state[panel], READY, memory_order_release);
     if (atomic_fetch_sub(&p->left, 1) == 1)
-        give_back(w);
+        rv__param_rest(w); /* read for the last time, unless somebody wants exact products again */
     return at;
 }
 

@@ -4,6 +4,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "vector_math.h"
+
 /* Positive e4m3fn numbers: four bits of exponent (bias 7), three of fraction, no infinity. */
 #define EIGHT(unit)                                                                                \
     8 * unit, 9 * unit, 10 * unit, 11 * unit, 12 * unit, 13 * unit, 14 * unit, 15 * unit
@@ -85,16 +87,34 @@ static void read_float8(const rv__tensor *t, const uint8_t *from, int64_t n, flo
     }
 }
 
+/* The upper halves of floats.  ggml does it one by one. */
+static RV__VECTOR void read_bf16(const uint16_t *restrict from, int64_t n, float *restrict out)
+{
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t bits = (uint32_t)from[i] << 16;
+
+        memcpy(out + i, &bits, sizeof bits);
+    }
+}
+
+void rv__floats_of(enum ggml_type type, const void *from, int64_t n, float *out)
+{
+    if (type == GGML_TYPE_F32)
+        memcpy(out, from, (size_t)n * sizeof *out);
+    else if (type == GGML_TYPE_BF16)
+        read_bf16(from, n, out);
+    else
+        ggml_get_type_traits(type)->to_float(from, out, n);
+}
+
 static void read_rows(const rv__tensor *t, int64_t place, int64_t n, float *out)
 {
     int64_t width = t->n_dims ? t->shape[t->n_dims - 1] : 1;
     const char *from = (const char *)t->data + (size_t)place * ggml_row_size(t->type, width);
     if (t->float8)
         read_float8(t, (const uint8_t *)from, n * width, out);
-    else if (t->type == GGML_TYPE_F32)
-        memcpy(out, from, (size_t)(n * width) * sizeof *out);
     else
-        ggml_get_type_traits(t->type)->to_float(from, out, n * width);
+        rv__floats_of(t->type, from, n * width, out);
 }
 
 void rv__tensor_floats(const rv__tensor *t, int64_t first, int64_t count, float *out)

@@ -21,4 +21,7 @@ int64_t rv__tensor_row_place(const rv__tensor *t, int64_t row);
 /* Rows [first, first + count) into out.  Any thread. */
 void rv__tensor_floats(const rv__tensor *t, int64_t first, int64_t count, float *out);
 
+/* n numbers of one of ggml's types that has a way back to floats. */
+void rv__floats_of(enum ggml_type type, const void *from, int64_t n, float *out);
+
 #endif

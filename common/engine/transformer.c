@@ -193,6 +193,7 @@ static rv_status project_texts(rv__transformer *t, const rv__condition *rows, rv
 
         rv__graph_get(t->text_graph, from, room, ggml_nbytes(from));
         rv__graph_set(t->graph, i < blocks ? t->llama[i] : t->t5, room, ggml_nbytes(from));
+        rv__param_rest(t->net.captions[i]); /* until the next picture */
     }
     rv__free(room);
     return status;
