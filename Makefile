@@ -50,16 +50,25 @@ fuzz: ## every fuzzer for SECONDS=60 seconds
 	@$(BOX) -g build,fuzz sh -c 'CC=clang config/build build-fuzz -Dfuzz=true -Dnginx=false -Dlua=disabled -Dgimp=disabled -Db_lundef=false && exec tests/fuzz/run build-fuzz $(SECONDS)'
 
 KILLS = 100
-crash: all ## tasks while processes are killed KILLS=100 times: with SQLite, and with Valkey on two nodes
-	@$(BOX) -g build,test sh -c 'export BUILD_ROOT=$$PWD/$(BUILD); python3 tests/daemon/crash.py --kills $(KILLS) && \
-	  exec python3 tests/daemon/crash.py --kills $(KILLS) --valkey --network --workers 2,1'
+CRASH = 3600
+crash: all ## tasks while processes are killed KILLS=100 times or for CRASH=3600 seconds: with SQLite, and with Valkey on two nodes
+	@$(BOX) -g build,test sh -c 'export BUILD_ROOT=$$PWD/$(BUILD); python3 tests/daemon/crash.py --kills $(KILLS) --seconds $(CRASH) && \
+	  exec python3 tests/daemon/crash.py --kills $(KILLS) --seconds $(CRASH) --valkey --network --workers 2,1'
 
 TORTURE = 600
 torture: all ## every call to the system fails in turn, and whole daemons are failed by it, for TORTURE=600 seconds
 	@$(BOX) -g build,test sh -c 'SOURCE_ROOT=$$PWD BUILD_ROOT=$$PWD/$(BUILD) exec tests/torture/run $(TORTURE)'
 
-nightly: test asan tsan test-nginx-next packages crash ## all of the above, longer
-	@$(MAKE) --no-print-directory fuzz SECONDS=600
+SOAK = 7200
+REPORT = tests
+soak: all ## mixed load for SOAK=7200 seconds: memory, descriptors and latency must stay flat; writes tests/soak.md
+	@$(BOX) -g build,test,lua sh -c 'SOURCE_ROOT=$$PWD BUILD_ROOT=$$PWD/$(BUILD) exec python3 -u tests/soak/soak.py --seconds $(SOAK) --report $(REPORT)'
+
+coverage: ## which lines of common/ the tests reach, in per cent and by file
+	@$(BOX) -g build,test,lua,coverage sh -c 'config/build build-coverage -Db_coverage=true -Dgimp=disabled && exec tests/coverage build-coverage'
+
+nightly: ## all of the above in under 80 minutes; writes tests/nightly.md (NIGHTLY_SCALE=0.1: a short trial)
+	@tests/nightly/run
 
 train-demo: ## trains the model that ships, from nothing (hours; says how many)
 	@$(BOX) -g train config/demo-model/train.sh $(FOLDER)
