@@ -16,7 +16,6 @@ TIERS = {
     "packages": "Debian packages, installed, used and purged in a fresh root",
     "nginx-next": "the hosts' tests on nginx 1.30",
     "coverage": "lines of common/ that the tests reach",
-    "vulkan": "products through Vulkan",
 }
 COUNTS = re.compile(r"(\d+) passed, (\d+) failed, (\d+) skipped")
 FIGURES = {  # lines worth repeating, by tier
