@@ -5,6 +5,7 @@
 
 #include "courier.h"
 #include "durable.h"
+#include "recent.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -104,6 +105,8 @@ void rv_close(rv *r)
     rv__durable_close(r);
     rv__courier_free(r);
     forget_all(r);
+    rv__recent_free(r->recent);
+    r->recent = NULL;
     rv__store_close(r->store);
     rv__guard_free(r->guard);
     rv__models_free(r->models);

@@ -70,6 +70,7 @@ struct rv {
     struct rv__errand *awaited; /* those about tasks that did not begin yet         */
     rv__desk *desk;            /* NULL: nothing is kept, or not opened yet          */
     struct rv__claims *claims; /* durable.c                                         */
+    struct rv__recent *recent;   /* answers of another server (recent.h); NULL: none yet */
     struct rv__courier *courier; /* sends webhooks and uploads; NULL: no desk       */
     bool closed;
     bool fetch_given;  /* a setting of the guard was set: URLs are judged here, whoever fetches */

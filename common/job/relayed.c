@@ -4,6 +4,8 @@
 
 #include <string.h>
 
+#include "recent.h"
+
 enum { ANSWER_MAX = 512 << 20, STREAM_MAX = 96 << 20 /* bytes that wait for the owner */ };
 
 typedef struct relayed {
@@ -163,6 +165,12 @@ static bool tell_events(relayed *e)
     return true;
 }
 
+static bool is_question(const rv__slot *slot)
+{
+    return slot->call->verb == RV_TASK_STATUS &&
+           strcmp(rv__task_type(slot->task), "getResponse") == 0;
+}
+
 /* Everything arrived. */
 static void conclude(relayed *e)
 {
@@ -178,6 +186,8 @@ static void conclude(relayed *e)
         rv__fail(&slot->error, RV_BUSY, "the engine process went away; try again in a moment");
     } else if (is_open) {
         read_text(slot, e->http, e->text.data ? e->text.data : "", e->text.len);
+        if (is_question(slot))
+            rv__recent_keep(&e->r->recent, slot);
         if (slot->error.status != RV_OK && e->error.retry_after_ms >= 0)
             slot->error.retry_after_ms = e->error.retry_after_ms;
     }
@@ -261,6 +271,8 @@ static relayed *relayed_new(rv *r, rv__slot *slot, const rv_task *t)
 void rv__relayed_begin(rv *r, rv__slot *slot, rv_task *t)
 {
     if (rv__context_begin(r, &slot->error) != RV_OK)
+        return;
+    if (is_question(slot) && rv__recent_find(r->recent, slot))
         return;
     if (!r->executor->relay) {
         rv__fail_code(&slot->error, RV_NOT_FOUND, "taskNotFound", "taskUUID",
