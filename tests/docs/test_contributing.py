@@ -156,7 +156,7 @@ end"""
         os.mkdir(cards)
         with open(os.path.join(cards, "far.json"), "w") as f:
             json.dump({"id": "far:1@1", "name": "Far", "family": "hidream", "executors": [
-                {"name": "atelier", "model": "oil", "url": f"http://127.0.0.1:{server.server_port}/v1",
+                {"name": "gallery", "model": "oil", "url": f"http://127.0.0.1:{server.server_port}/v1",
                  "key_env": "FAR_KEY"}]}, f)
         out = os.path.join(self.folder, "far.png")
         run(REVERIE, "generate", "a heron", "-o", out, "--models", cards, "--model", "far:1@1", "--width", "128",
@@ -165,7 +165,7 @@ end"""
             self.assertEqual(f.read(4), b"\x89PNG")
         self.assertEqual(asked, [("/v1/pictures", "Bearer k123", {
             "model": "oil", "text": "a heron", "width": 128, "height": 128, "passes": 9, "seed": 4, "count": 1})])
-        self.assertRegex(read("common/remote/services.md"), r"\| parameter \|.* atelier \|")
+        self.assertRegex(read("common/remote/services.md"), r"\| parameter \|.* gallery \|")
 
     def test_a_scheduler(self):
         self.assertIn("Euler Cosine", schema()["scheduler"]["enum"])
