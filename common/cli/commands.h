@@ -15,6 +15,7 @@ rv__command_fn rv__command_models;   /* models.c   */
 rv__command_fn rv__command_outbox;   /* outbox.c   */
 rv__command_fn rv__command_parity;   /* parity.c   */
 rv__command_fn rv__command_quantize; /* quantize.c */
+rv__command_fn rv__command_rpc_server; /* rpc_serve.c */
 rv__command_fn rv__command_schema;   /* schema.c   */
 
 /* A context with the model cards of this installation or source tree; NULL (and a message) when

@@ -261,17 +261,52 @@ static double seconds(void)
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
+/* --rpc HOST:PORT[,HOST:PORT …] in front of the rest. */
+static bool read_machines(rv__parity *p, const char *list)
+{
+    rv__buf b;
+    rv_error err = {0};
+    rv__value *card;
+    char *text;
+
+    rv__buf_init(&b, 4096);
+    rv__buf_adds(&b, "{\"rpc\":[");
+    for (const char *at = list; *at; at += strcspn(at, ",") + (at[strcspn(at, ",")] == ',')) {
+        if (at > list)
+            rv__buf_adds(&b, ",");
+        rv__json_write_text(&b, at, strcspn(at, ","));
+    }
+    rv__buf_adds(&b, "]}");
+    text = rv__buf_take(&b, NULL);
+    card = text ? rv__json_parse(text, strlen(text), NULL) : NULL;
+    rv__free(text);
+    if (!card || rv__machines_open(card, ".", &p->machines, &err) != RV_OK)
+        fprintf(stderr, "reverie: --rpc: %s\n", err.message);
+    rv__json_free(card);
+    return p->machines != NULL;
+}
+
 int rv__command_parity(int argc, char **argv)
 {
+    rv__parity p = {0};
+
+    if (argc > 2 && strcmp(argv[1], "--rpc") == 0) {
+        if (!read_machines(&p, argv[2]))
+            return 2;
+        argc -= 2;
+        argv += 2;
+    }
     if (argc < 3 || argv[1][0] == '-') {
-        fprintf(stderr, "usage: reverie parity MODEL_DIR GOLDENS_DIR [STAGE ...]\n"
+        fprintf(stderr, "usage: reverie parity [--rpc HOST:PORT,…] MODEL_DIR GOLDENS_DIR [STAGE ...]\n"
                         "Compares our results with reference results.  Without STAGE everything is "
                         "compared; stages "
                         "are\nthe golden files without .safetensors, and: tokenizers "
-                        "dtype-variants size_rule\n");
+                        "dtype-variants size_rule\n"
+                        "With --rpc the pipeline's blocks run on those machines as well.\n");
+        rv__machines_close(p.machines);
         return 2;
     }
-    rv__parity p = {.dir = argv[2]};
+    p.dir = argv[2];
     selection only = {argv + 3, argc - 3};
     rv_error err = {0};
     double start = seconds();
@@ -285,6 +320,7 @@ int rv__command_parity(int argc, char **argv)
     printf("parity: %zu compared, %zu passed, %zu failed, %.1f s%s\n", p.passed + p.failed,
            p.passed, p.failed, seconds() - start, only.count ? " (only the stages named)" : "");
     rv__json_free(p.manifest);
+    rv__machines_close(p.machines);
     rv__weights_close(p.model);
     return p.failed ? 1 : 0;
 }

@@ -8,6 +8,7 @@
 
 #include "base/json.h"
 #include "base/status.h"
+#include "engine/rpc_machines.h"
 #include "engine/weights.h"
 
 /* How close is close enough; the figures stand in parity_report.c and come from the goldens'
@@ -32,6 +33,7 @@ typedef struct rv__parity rv__parity; /* the run: model, goldens, counters   */
 typedef struct rv__golden rv__golden; /* one golden file and its bookkeeping */
 
 const rv__weights *rv__parity_model(const rv__parity *p);
+rv__machines      *rv__parity_machines(const rv__parity *p); /* that pipelines use; NULL: none */
 const rv__value   *rv__parity_manifest(const rv__parity *p);
 const char        *rv__parity_dir(const rv__parity *p); /* GOLDENS_DIR */
 

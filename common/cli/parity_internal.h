@@ -10,6 +10,7 @@ struct rv__parity {
     rv__weights *model;
     rv__value   *manifest;
     const char  *dir;
+    rv__machines *machines;
     size_t       passed, failed;
 };
 

@@ -261,7 +261,8 @@ void rv__parity_pipeline(rv__parity *p, rv__golden *g)
     rv_error err;
 
     if (rv__device_open(0, &device, &err) != RV_OK ||
-        rv__pipeline_open(device, rv__parity_model(p), &pipeline, &err) != RV_OK)
+        rv__pipeline_open(device, rv__parity_model(p), &pipeline, &err) != RV_OK ||
+        rv__pipeline_machines(pipeline, rv__parity_machines(p), &err) != RV_OK)
         rv__parity_fail(p, "pipeline", "%s", err.message);
     else
         for (const rv__value *v = rv__json_first(cases); v; v = rv__json_next(v))

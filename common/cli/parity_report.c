@@ -29,6 +29,11 @@ static const struct limits {
     [RV_TOL_BYTES] = {1, INFINITY, INFINITY, 0.005},
 };
 
+rv__machines *rv__parity_machines(const rv__parity *p)
+{
+    return p->machines;
+}
+
 const rv__weights *rv__parity_model(const rv__parity *p)
 {
     return p->model;

@@ -25,6 +25,7 @@ static const struct {
     {"outbox", rv__command_outbox, "list webhooks and uploads that failed, send them again"},
     {"parity", rv__command_parity, "compare results with reference results", true},
     {"quantize", rv__command_quantize, "write a model as one smaller file"},
+    {"rpc-server", rv__command_rpc_server, "hold some blocks of a model for another machine", true},
     {"schema", rv__command_schema, "print the JSON schema of a model"},
     {"version", version, "print the version"},
 };

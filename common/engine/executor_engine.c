@@ -15,6 +15,8 @@ typedef struct engine {
     int threads, preview_steps;
     rv__device *device;
     char *path; /* of the open model */
+    char *machines_text; /* what the card says of machines, as JSON */
+    rv__machines *machines;
     rv__weights *weights;
     rv__pipeline *pipeline;
     rv__safety *safety;    /* the model's content checker, once a task asked for it */
@@ -129,9 +131,13 @@ static void close_model(engine *e)
     rv__pipeline_close(e->pipeline);
     rv__weights_close(e->weights);
     rv__free(e->path);
+    rv__machines_close(e->machines);
+    rv__free(e->machines_text);
     e->pipeline = NULL;
     e->weights = NULL;
     e->path = NULL;
+    e->machines = NULL;
+    e->machines_text = NULL;
     atomic_store(&e->is_loaded, false);
 }
 
@@ -178,11 +184,57 @@ static rv_status open_weights(engine *e, const rv__model *model, rv_error *err)
     return status;
 }
 
+/* What a card says of other machines, as one text. */
+static char *machines_text(const rv__model *model)
+{
+    static const char *const members[] = {"rpc", "rpc_key", "rpc_blocks", "rpc_timeout"};
+    rv__buf b;
+
+    rv__buf_init(&b, 1 << 16);
+    rv__buf_adds(&b, model->folder);
+    for (size_t i = 0; i < sizeof members / sizeof *members; i++) {
+        rv__buf_adds(&b, "\n");
+        if (rv__json_get(model->engine, members[i]))
+            rv__json_write_value(&b, rv__json_get(model->engine, members[i]));
+    }
+    return rv__buf_take(&b, NULL);
+}
+
+/* Two cards may share weights and not machines. */
+static rv_status open_machines(engine *e, const rv__model *model, rv_error *err)
+{
+    char *text = machines_text(model);
+    rv__machines *machines = NULL;
+    rv_status status;
+
+    if (!text)
+        return rv__fail(err, RV_MEMORY, "out of memory");
+    if (e->machines_text && strcmp(text, e->machines_text) == 0) {
+        rv__free(text);
+        return RV_OK;
+    }
+    status = rv__machines_open(model->engine, model->folder, &machines, err);
+    if (status == RV_OK)
+        status = rv__pipeline_machines(e->pipeline, machines, err);
+    if (status != RV_OK) {
+        rv__pipeline_machines(e->pipeline, NULL, NULL);
+        rv__free(text);
+        text = NULL;
+    }
+    rv__machines_close(status == RV_OK ? e->machines : machines);
+    rv__free(e->machines_text);
+    e->machines_text = text;
+    e->machines = status == RV_OK ? machines : NULL;
+    return status;
+}
+
 static rv_status open_model(engine *e, const rv__model *model, rv_error *err)
 {
     bool fast = false;
     rv_status status = open_weights(e, model, err);
 
+    if (status == RV_OK)
+        status = open_machines(e, model, err);
     if (status == RV_OK)
         status = read_precision(model, &fast, err);
     if (status == RV_OK) {

@@ -53,6 +53,7 @@ struct ggml_tensor *rv__param_matrix(rv__params *p, int64_t out, int64_t in, con
 bool rv__params_has(const rv__params *p, const char *name, ...)
     __attribute__((format(printf, 2, 3)));
 rv_status rv__params_check(const rv__params *p, rv_error *err); /* RV_OK or the first failure */
+const rv__tensor *rv__params_list(const rv__params *p, size_t *count); /* all tensors of the part */
 
 /* Changes the matrix that a part of a LoRA names, `weight` times: a plain pair is added to every
  * product with it (its tensors are borrowed until rv__params_plain takes all changes away), any

@@ -105,6 +105,19 @@ static rv_status change_all(const rv__lora_set *set, int component, rv__params *
     return status;
 }
 
+/* What the transformer's other machines need: the files. */
+static rv_status tell_machines(const rv__lora_set *set, rv__transformer *t, rv_error *err)
+{
+    rv__machines_lora *list = rv__calloc(set->count + 1, sizeof *list);
+    if (!list)
+        return rv__fail(err, RV_MEMORY, "out of memory");
+    for (size_t i = 0; i < set->count; i++)
+        list[i] = (rv__machines_lora){set->list[i].path, set->list[i].weight};
+    rv_status status = rv__transformer_loras(t, list, set->count, err);
+    rv__free(list);
+    return status;
+}
+
 static rv_status text_opened(void *user, rv__text_part part, rv__params *params, rv_error *err)
 {
     return change_all(user, (int)part + 1, params, NULL, err);
@@ -135,8 +148,9 @@ rv_status rv__lora_set_use(rv__lora_set **set, const rv__weights *model, rv__tra
         return rv__fail(err, RV_MEMORY, "out of memory");
     drop_zeros(wanted);
     if (is_same(old, wanted)) {
+        rv_status told = tell_machines(wanted, t, err); /* these may be others than last time */
         rv__lora_set_free(wanted);
-        return RV_OK;
+        return told;
     }
     *texts = changes_texts(old);
     rv__transformer_plain(t);
@@ -144,6 +158,8 @@ rv_status rv__lora_set_use(rv__lora_set **set, const rv__weights *model, rv__tra
     *texts = *texts || changes_texts(wanted);
     if (status == RV_OK)
         status = change_all(wanted, 0, NULL, t, err);
+    if (status == RV_OK)
+        status = tell_machines(wanted, t, err);
     if (status != RV_OK) {
         rv__transformer_plain(t);
         rv__text_on_open(text, NULL, NULL);

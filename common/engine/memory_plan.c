@@ -51,10 +51,10 @@ double rv__memory_weights(const rv__weights *w, const char *prefix)
     return sum;
 }
 
-rv_status rv__memory_check(const rv__weights *w, double activations, double limit, int64_t width,
-                           int64_t height, int64_t step, rv_error *err)
+rv_status rv__memory_check(const rv__weights *w, double elsewhere, double activations,
+                           double limit, int64_t width, int64_t height, int64_t step, rv_error *err)
 {
-    double weights = rv__memory_weights(w, "transformer"), by;
+    double weights = rv__memory_weights(w, "transformer") - elsewhere, by;
     int64_t fit_width, fit_height;
 
     if (limit <= 0 || weights + activations <= limit)

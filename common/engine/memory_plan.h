@@ -12,10 +12,11 @@ void rv__memory_rest(const rv__weights *w, const char *prefix);
 /* Stored bytes of the parts whose names begin with this. */
 double rv__memory_weights(const rv__weights *w, const char *prefix);
 
-/* Does a transformer with such activations fit for a picture of this size?  limit: bytes, 0: any.
+/* Does a transformer with such activations fit for a picture of this size, `elsewhere` bytes of its
+ * weights being on other machines?  limit: bytes, 0: any.
  * RV_VALIDATION names the nearest size of the same shape that does (sides are multiples of step),
  * or says that none does. */
-rv_status rv__memory_check(const rv__weights *w, double activations, double limit, int64_t width,
-                           int64_t height, int64_t step, rv_error *err);
+rv_status rv__memory_check(const rv__weights *w, double elsewhere, double activations,
+                           double limit, int64_t width, int64_t height, int64_t step, rv_error *err);
 
 #endif

@@ -88,6 +88,11 @@ rv_status rv__params_check(const rv__params *p, rv_error *err)
     return p->error.status;
 }
 
+const rv__tensor *rv__params_list(const rv__params *p, size_t *count)
+{
+    return rv__weights_list(p->weights, p->part, count);
+}
+
 static struct ggml_tensor *fail(rv__params *p, rv_status status, const char *name, const char *what)
 {
     if (p->error.status == RV_OK)

@@ -32,7 +32,9 @@ struct rv__pipeline {
     rv__lora_set *loras;
     int calls, skipped;   /* of the last picture */
     bool is_fast;
+    bool has_new_machines; /* that the transformer does not know yet */
     double memory_limit; /* bytes; 0: none */
+    rv__machines *machines; /* borrowed; NULL: the whole transformer runs here */
     rv__preview *preview; /* NULL until somebody wants to watch */
 };
 
@@ -156,6 +158,10 @@ rv_status rv__pipeline_load(rv__pipeline *p, rv_error *err)
         status = rv__text_open(p->device, p->weights, &p->text, err);
     if (status == RV_OK && !p->transformer)
         status = rv__transformer_open(p->device, p->weights, &p->transformer, err);
+    if (status == RV_OK && p->has_new_machines) {
+        status = rv__transformer_machines(p->transformer, p->machines, err);
+        p->has_new_machines = status != RV_OK;
+    }
     if (status == RV_OK && !p->vae)
         status = rv__vae_open(p->device, p->weights, &p->vae, err);
     if (status == RV_OK &&
@@ -238,8 +244,8 @@ static rv_status check_memory(const job *j, rv_error *err)
     const rv__pipeline *p = j->p;
     int64_t step = rv__vae_about(p->vae)->factor * rv__transformer_about(p->transformer)->patch;
 
-    return rv__memory_check(p->weights, (double)rv__transformer_bytes(p->transformer),
-                            p->memory_limit, j->r->width, j->r->height, step, err);
+    return rv__memory_check(p->weights, rv__transformer_elsewhere(p->transformer),
+                            (double)rv__transformer_bytes(p->transformer), p->memory_limit, j->r->width, j->r->height, step, err);
 }
 
 /* Texts in the order of the batch: with guidance the negative one first. */
@@ -449,6 +455,13 @@ void rv__pipeline_fast(rv__pipeline *p, bool fast)
     p->is_fast = fast;
 }
 
+rv_status rv__pipeline_machines(rv__pipeline *p, rv__machines *machines, rv_error *err)
+{
+    p->has_new_machines = p->has_new_machines || p->machines != machines;
+    p->machines = machines;
+    return rv__pipeline_load(p, err);
+}
+
 void rv__pipeline_evaluations(const rv__pipeline *p, int *all, int *skipped)
 {
     *all = p->calls;
@@ -494,6 +507,8 @@ rv_status rv__pipeline_run(rv__pipeline *p, const rv__picture_request *r, uint8_
         status = begin_preview(&j, err);
     if (status == RV_OK)
         status = sample(&j, err);
+    if (p->machines)
+        rv__machines_rest(p->machines);
     if (status == RV_OK)
         status = decode(&j, bytes, decoded, err);
     rv__scheduler_free(j.scheduler);

@@ -5,6 +5,7 @@
 #define RV_PIPELINE_H
 
 #include "engine/graph.h"
+#include "engine/rpc_machines.h"
 #include "engine/scheduler.h"
 #include "engine/step_cache.h"
 #include "engine/weighting.h"
@@ -23,6 +24,10 @@ rv_status rv__pipeline_load(rv__pipeline *p, rv_error *err);
 /* Pictures from now on may be made with products in eight bits where the processor is faster with
  * them (rv__transformer_fast); texts and autoencoder stay in float32. */
 void rv__pipeline_fast(rv__pipeline *p, bool fast);
+
+/* The last blocks of the transformer run on these machines; NULL (the default): all run here.
+ * Borrowed until it is told others, or closed.  RV_FORMAT: they cannot be split as asked. */
+rv_status rv__pipeline_machines(rv__pipeline *p, rv__machines *machines, rv_error *err);
 
 /* Bytes that weights and activations may take together; 0 (the default): no limit.  With one, parts
  * give their weights back when they have done their work, and a picture that cannot fit is refused

@@ -10,14 +10,8 @@
 #include "transformer_internal.h"
 
 /* Fixed in the reference. */
-#define ROPE_BASE     10000.0
-#define NORM_EPS      1e-6f /* layer norms */
-#define QK_EPS        1e-5f /* norms of query and key */
-
-static int64_t block_count(const rv__transformer *t)
-{
-    return t->net.config.double_blocks + t->net.config.single_blocks;
-}
+#define NORM_EPS 1e-6f /* layer norms */
+#define QK_EPS   1e-5f /* norms of query and key */
 
 rv_status rv__transformer_open(rv__device *d, const rv__weights *w, rv__transformer **out,
                                rv_error *err)
@@ -32,7 +26,7 @@ rv_status rv__transformer_open(rv__device *d, const rv__weights *w, rv__transfor
     t->device = d;
     status = rv__transformer_net_open(&t->net, w, err);
     if (status == RV_OK) {
-        blocks = (size_t)block_count(t);
+        blocks = (size_t)rv__transformer_block_count(t);
         t->llama = rv__calloc(blocks, sizeof *t->llama);
         t->projected = rv__calloc(blocks + 1, sizeof *t->projected);
         t->raw_llama = rv__calloc((size_t)t->net.config.llama_count, sizeof *t->raw_llama);
@@ -51,8 +45,7 @@ void rv__transformer_close(rv__transformer *t)
 {
     if (!t)
         return;
-    rv__graph_free(t->graph);
-    rv__graph_free(t->text_graph);
+    rv__transformer_release(t);
     rv__step_cache_free(&t->cache);
     rv__transformer_net_close(&t->net);
     rv__free(t->llama);
@@ -86,6 +79,7 @@ void rv__transformer_release(rv__transformer *t)
     rv__graph_free(t->text_graph);
     t->graph = t->text_graph = NULL;
     memset(&t->shape, 0, sizeof t->shape);
+    rv__transformer_release_parts(t);
 }
 
 rv_status rv__transformer_change(rv__transformer *t, const struct rv__lora_part *part, float weight,
@@ -117,7 +111,7 @@ double rv__transformer_flops(const rv__transformer *t)
 static rv_status build_text_graph(rv__transformer *t, rv_error *err)
 {
     const rv__transformer_config *c = &t->net.config;
-    int64_t blocks = block_count(t);
+    int64_t blocks = rv__transformer_block_count(t);
     rv__graph *g = rv__graph_new(t->device, (size_t)(6 * blocks + c->llama_count + 64));
 
     if (!g)
@@ -175,7 +169,8 @@ static void set_texts(rv__transformer *t, const rv__condition *rows, float *room
 static rv_status project_texts(rv__transformer *t, const rv__condition *rows, rv_error *err)
 {
     const rv__transformer_config *c = &t->net.config;
-    int64_t blocks = block_count(t), most = c->width > c->t5_channels ? c->width : c->t5_channels;
+    int64_t most = c->width > c->t5_channels ? c->width : c->t5_channels;
+    int64_t blocks = rv__transformer_block_count(t);
     int64_t tokens = t->shape.t5 > t->shape.llama ? t->shape.t5 : t->shape.llama;
     rv_status status;
     float *room;
@@ -194,6 +189,8 @@ static rv_status project_texts(rv__transformer *t, const rv__condition *rows, rv
         rv__graph_get(t->text_graph, from, room, ggml_nbytes(from));
         rv__graph_set(t->graph, i < blocks ? t->llama[i] : t->t5, room, ggml_nbytes(from));
         rv__param_rest(t->net.captions[i]); /* until the next picture */
+        if (t->machines && i < blocks && i >= t->first_of[0])
+            status = rv__transformer_send_text(t, i, room, (size_t)ggml_nelements(from), err);
     }
     rv__free(room);
     return status;
@@ -318,25 +315,102 @@ static struct ggml_tensor *single_block(rv__transformer *t, const rv__block *b,
     return rv__tap(g, mixed(t, b, h, m, name), "%s.hidden", name);
 }
 
-/* Ends a section of the graph behind these streams, whose values stay for the step cache. */
-static rv__streams cut(rv__transformer *t, struct ggml_tensor *image, struct ggml_tensor *text)
+rv__streams rv__transformer_blocks(rv__transformer *t, rv__streams s, int64_t first, int64_t end,
+                                   struct ggml_tensor *emb)
 {
-    rv__graph_output(t->graph, image);
-    rv__graph_output(t->graph, text);
+    const rv__transformer_config *c = &t->net.config;
+    rv__graph *g = t->graph;
+    char name[32];
+
+    for (int64_t i = first; i < end && i < c->double_blocks; i++) {
+        snprintf(name, sizeof name, "double.%lld", (long long)i);
+        s.text = joined(g, s.text, t->llama[i]);
+        double_block(t, &t->net.blocks[i], emb, name, &s.image, &s.text);
+        s.text = rv__tokens(g, s.text, 0, t->shape.t5 + t->shape.llama);
+        if (i + 1 == c->double_blocks)
+            s = (rv__streams){joined(g, s.image, s.text), NULL};
+    }
+    for (int64_t i = first > c->double_blocks ? first : c->double_blocks; i < end; i++) {
+        snprintf(name, sizeof name, "single.%lld", (long long)(i - c->double_blocks));
+        s.image =
+            single_block(t, &t->net.blocks[i], emb, name, joined(g, s.image, t->llama[i]));
+        s.image = rv__tokens(g, s.image, 0,
+                             t->tokens + t->pad + t->shape.t5 + t->shape.llama);
+    }
+    return s;
+}
+
+/* Ends a section of the graph behind these streams, whose values stay. */
+static rv__streams cut(rv__transformer *t, rv__streams s)
+{
+    rv__graph_output(t->graph, s.image);
+    rv__graph_output(t->graph, s.text);
     rv__graph_cut(t->graph);
-    return (rv__streams){image, text};
+    t->steps[t->step_count++] = (rv__step){.machine = -1, .number = t->cut_count++};
+    return s;
 }
 
 /* Cuts before block i where the step cache wants it. */
-static void cut_at(rv__transformer *t, int64_t i, struct ggml_tensor *image,
-                   struct ggml_tensor *text)
+static void cut_at(rv__transformer *t, int64_t i, rv__streams s)
 {
     if (t->shape.tail_blocks < 0)
         return;
-    if (i == t->shape.head_blocks)
-        t->before = cut(t, image, text);
-    if (i == block_count(t) - t->shape.tail_blocks)
-        t->after = cut(t, image, text);
+    if (i == t->shape.head_blocks) {
+        t->before = cut(t, s);
+        t->head_steps = t->step_count;
+    }
+    if (i == rv__transformer_block_count(t) - t->shape.tail_blocks) {
+        t->after = cut(t, s);
+        t->middle_steps = t->step_count;
+    }
+}
+
+/* The machine that has block i, and where its blocks, or those up to a cut, end. */
+static int machine_of(const rv__transformer *t, int64_t i, int64_t *end)
+{
+    const int64_t marks[2] = {t->shape.head_blocks, rv__transformer_block_count(t) - t->shape.tail_blocks};
+    int machine = -1;
+
+    *end = t->machines ? t->first_of[0] : rv__transformer_block_count(t);
+    for (size_t k = 0; t->machines && k < rv__machines_count(t->machines); k++)
+        if (i >= t->first_of[k]) {
+            machine = (int)k;
+            *end = t->first_of[k + 1];
+        }
+    for (int k = 0; t->shape.tail_blocks >= 0 && k < 2; k++)
+        if (marks[k] > i && marks[k] < *end)
+            *end = marks[k];
+    return machine;
+}
+
+/* All blocks, here and elsewhere. */
+static rv__streams all_blocks(rv__transformer *t, rv__streams s, struct ggml_tensor *emb)
+{
+    int spans[RV__MACHINES] = {0}, before = -1;
+
+    for (int64_t i = 0, end; i < rv__transformer_block_count(t); i = end) {
+        int machine = machine_of(t, i, &end);
+
+        cut_at(t, i, s);
+        if (machine < 0) {
+            s = rv__transformer_blocks(t, s, i, end, emb);
+            continue;
+        }
+        if (before < 0)
+            cut(t, s);
+        before = machine;
+        t->steps[t->step_count++] = (rv__step){.machine = machine,
+                                               .number = spans[machine]++,
+                                               .first = i,
+                                               .end = end,
+                                               .in = s,
+                                               .out = rv__transformer_streams(t, end)};
+        s = t->steps[t->step_count - 1].out;
+        rv__graph_output(t->graph, s.image); /* has memory even when the next machine alone reads it */
+        rv__graph_output(t->graph, s.text);
+    }
+    cut_at(t, rv__transformer_block_count(t), s);
+    return s;
 }
 
 /* Embeddings of time and pooled text, for every modulation; of the picture in *image. */
@@ -351,7 +425,7 @@ static struct ggml_tensor *embeddings(rv__transformer *t, struct ggml_tensor **i
     *image = rv__tap(g, apply(g, t->net.patches, t->patches), "x_embed");
     t->time_embedded = time;
     t->embedded = *image;
-    if (t->shape.tail_blocks >= 0) { /* belong to the first section, and are looked at */
+    if (t->shape.tail_blocks >= 0 || t->machines) { /* belong to the first section, and are read */
         rv__graph_output(g, time);
         rv__graph_output(g, emb);
         rv__graph_output(g, *image);
@@ -362,96 +436,37 @@ static struct ggml_tensor *embeddings(rv__transformer *t, struct ggml_tensor **i
 /* Everything between the inputs and the result; NULL when the graph could not be made. */
 static struct ggml_tensor *build_network(rv__transformer *t)
 {
-    const rv__transformer_config *c = &t->net.config;
     rv__graph *g = t->graph;
-    int64_t blocks = block_count(t), kept = t->tokens + t->pad + t->shape.t5 + t->shape.llama;
-    struct ggml_tensor *image, *emb = embeddings(t, &image), *text, *m;
-    char name[32];
+    struct ggml_tensor *image, *emb = embeddings(t, &image), *m;
+    rv__streams s = {image, joined(g, t->t5, t->llama[rv__transformer_block_count(t) - 1])};
 
-    text = joined(g, t->t5, t->llama[blocks - 1]);
-    for (int64_t i = 0; i < c->double_blocks; i++) {
-        cut_at(t, i, image, text);
-        snprintf(name, sizeof name, "double.%lld", (long long)i);
-        text = joined(g, text, t->llama[i]);
-        double_block(t, &t->net.blocks[i], emb, name, &image, &text);
-        text = rv__tokens(g, text, 0, t->shape.t5 + t->shape.llama);
-    }
-    image = joined(g, image, text);
-    for (int64_t i = c->double_blocks; i < blocks; i++) {
-        cut_at(t, i, image, NULL);
-        snprintf(name, sizeof name, "single.%lld", (long long)(i - c->double_blocks));
-        image = single_block(t, &t->net.blocks[i], emb, name, joined(g, image, t->llama[i]));
-        image = rv__tokens(g, image, 0, kept);
-    }
-    cut_at(t, blocks, image, NULL);
+    t->step_count = t->cut_count = 0;
+    t->emb = emb;
+    if (t->net.config.double_blocks == 0)
+        s = (rv__streams){joined(g, s.image, s.text), NULL};
+    s = all_blocks(t, s, emb);
     m = apply(g, t->net.final_adaln, emb);
-    image = rv__tokens(g, image, 0, t->tokens + t->pad);
+    image = rv__tokens(g, s.image, 0, t->tokens + t->pad);
     image = apply(g, t->net.final, rv__modulate(g, image, m, SHIFT, SCALE, NORM_EPS));
+    t->steps[t->step_count++] = (rv__step){.machine = -1, .number = t->cut_count};
     return rv__tap(g, image, "final");
 }
 
-/* ---- constants of a size ---- */
-
-/* Angles in double: token positions are (0, row, column), text and padding (0, 0, 0). */
-static void angle_tables(const rv__transformer *t, float *cosine, float *sine)
-{
-    const rv__transformer_config *c = &t->net.config;
-    int64_t pairs = c->head / 2, all = t->cosine->ne[1];
-
-    for (int64_t r = 0; r < all; r++) {
-        int64_t position[3] = {0, 0, 0}, p = 0;
-
-        if (r < t->tokens) {
-            position[1] = r / t->shape.width;
-            position[2] = r % t->shape.width;
-        }
-        for (int axis = 0; axis < 3; axis++)
-            for (int64_t j = 0; j < c->axes[axis] / 2; j++, p++) {
-                double frequency = 1.0 / pow(ROPE_BASE, (double)(2 * j) / (double)c->axes[axis]);
-                double angle = (double)position[axis] * frequency;
-                cosine[r * pairs + p] = (float)cos(angle);
-                sine[r * pairs + p] = (float)sin(angle);
-            }
-    }
-}
-
-/* In the reference a non-square picture is padded with zero tokens that take part in attention with
- * score 0 and all stay equal, so one of them with weight e^ln(count) stands for all. */
-static rv_status set_constants(rv__transformer *t, rv_error *err)
-{
-    size_t bytes = ggml_nbytes(t->cosine);
-    float *room = rv__alloc(2 * bytes), *sine = room + bytes / sizeof *room;
-
-    if (!room)
-        return rv__fail(err, RV_MEMORY, "out of memory");
-    angle_tables(t, room, sine);
-    rv__graph_set(t->graph, t->cosine, room, bytes);
-    rv__graph_set(t->graph, t->sine, sine, bytes);
-    if (t->mask) {
-        memset(room, 0, ggml_nbytes(t->mask));
-        room[t->tokens] = (float)log((double)(t->net.config.max_tokens - t->tokens));
-        rv__graph_set(t->graph, t->mask, room, ggml_nbytes(t->mask));
-    }
-    rv__free(room);
-    return RV_OK;
-}
+/* ---- the graph ---- */
 
 static void make_inputs(rv__transformer *t)
 {
     const rv__transformer_config *c = &t->net.config;
     const rv__shape *s = &t->shape;
     rv__graph *g = t->graph;
-    int64_t image = t->tokens + t->pad, all = image + s->t5 + 2 * s->llama;
 
-    t->patches =
-        rv__graph_input(g, GGML_TYPE_F32, c->patch * c->patch * c->channels, image, s->batch, 1);
+    t->patches = rv__graph_input(g, GGML_TYPE_F32, c->patch * c->patch * c->channels,
+                                 t->tokens + t->pad, s->batch, 1);
     t->time = rv__graph_input(g, GGML_TYPE_F32, RV__TIME_FEATURES, s->batch, 1, 1);
     t->pooled = rv__graph_input(g, GGML_TYPE_F32, c->pooled_channels, s->batch, 1, 1);
-    t->cosine = rv__graph_input(g, GGML_TYPE_F32, c->head / 2, all, 1, 1);
-    t->sine = rv__graph_input(g, GGML_TYPE_F32, c->head / 2, all, 1, 1);
-    t->mask = t->pad ? rv__graph_input(g, GGML_TYPE_F32, all, 1, 1, 1) : NULL;
+    rv__transformer_size_inputs(t);
     t->t5 = rv__graph_input(g, GGML_TYPE_F32, c->width, s->t5, s->batch, 1);
-    for (int64_t i = 0; i < block_count(t); i++)
+    for (int64_t i = 0; i < rv__transformer_block_count(t); i++)
         t->llama[i] = rv__graph_input(g, GGML_TYPE_F32, c->width, s->llama, s->batch, 1);
     rv__tap(g, t->patches, "patches");
     rv__tap(g, t->time, "t_sinusoid");
@@ -466,7 +481,7 @@ static double count_flops(const rv__transformer *t)
            d = (double)c->width;
     double sum = 0;
 
-    for (int64_t i = 0; i < block_count(t); i++) {
+    for (int64_t i = 0; i < rv__transformer_block_count(t); i++) {
         const rv__block *b = &t->net.blocks[i];
         const rv__experts *e = &b->experts;
         double moe =
@@ -483,12 +498,10 @@ static double count_flops(const rv__transformer *t)
 static rv_status build_graph(rv__transformer *t, rv_error *err)
 {
     enum { EACH_BLOCK = 220, OTHERS = 200 }; /* tensors, arguments counted as rv__graph_room does */
-    int64_t square = t->shape.width == t->shape.height;
     rv_status status;
 
-    t->tokens = t->shape.width * t->shape.height;
-    t->pad = !square && t->tokens < t->net.config.max_tokens;
-    t->graph = rv__graph_new(t->device, (size_t)block_count(t) * EACH_BLOCK + OTHERS);
+    rv__transformer_count_tokens(t);
+    t->graph = rv__graph_new(t->device, (size_t)rv__transformer_block_count(t) * EACH_BLOCK + OTHERS);
     if (!t->graph)
         return rv__fail(err, RV_MEMORY, "out of memory");
     rv__graph_taps(t->graph, t->tap, t->tap_user);
@@ -500,7 +513,7 @@ static rv_status build_graph(rv__transformer *t, rv_error *err)
     if (status == RV_OK && !t->out)
         status = rv__fail(err, RV_INTERNAL, "the transformer's graph could not be made");
     if (status == RV_OK)
-        status = set_constants(t, err);
+        status = rv__transformer_set_constants(t, err);
     if (status == RV_OK)
         status = build_text_graph(t, err);
     t->flops = status == RV_OK ? count_flops(t) : 0;
@@ -529,7 +542,7 @@ static rv_status check_rows(const rv__transformer *t, const rv__condition *rows,
  * (the reference's choice) and the last 2. */
 static void choose_sections(const rv__transformer *t, rv__shape *s)
 {
-    int64_t blocks = block_count(t);
+    int64_t blocks = rv__transformer_block_count(t);
 
     if (t->caching.kind == RV__NO_CACHE)
         return;
@@ -586,7 +599,9 @@ rv_status rv__transformer_prepare(rv__transformer *t, int64_t width, int64_t hei
             return status;
         }
     }
-    status = project_texts(t, rows, err);
+    status = t->machines ? rv__transformer_prepare_machines(t, err) : RV_OK;
+    if (status == RV_OK)
+        status = project_texts(t, rows, err);
     return status == RV_OK ? begin_cache(t, err) : status;
 }
 

@@ -5,6 +5,7 @@
 #define RV_TRANSFORMER_H
 
 #include "engine/graph.h"
+#include "engine/rpc_machines.h"
 #include "engine/step_cache.h"
 
 enum { RV__MAX_BLOCKS = 512, RV__MAX_EXPERTS = 64, RV__MAX_TOKENS = 1 << 20 };
@@ -80,6 +81,18 @@ rv_status rv__transformer_run_cached(rv__transformer *t, const float *latents,
 rv_status rv__transformer_change(rv__transformer *t, const struct rv__lora_part *part, float weight,
                                  rv_error *err);
 void rv__transformer_plain(rv__transformer *t);
+
+/* The last blocks run on these machines from the next rv__transformer_prepare on, which connects to
+ * them; NULL: all run here.  Borrowed: they must outlive it.  Fails when the blocks cannot be split
+ * as the model's card says. */
+rv_status rv__transformer_machines(rv__transformer *t, rv__machines *machines, rv_error *err);
+
+/* Files of the LoRAs that were changed in, for those machines; without effect when there are none. */
+rv_status rv__transformer_loras(rv__transformer *t, const rv__machines_lora *list, size_t count,
+                                rv_error *err);
+
+/* Stored bytes of the blocks that run elsewhere. */
+double rv__transformer_elsewhere(const rv__transformer *t);
 
 /* Gives the prepared graph's memory back; prepare again before running. */
 void rv__transformer_release(rv__transformer *t);

@@ -111,21 +111,43 @@ static void exchange(rv__transformer *t, bool keeps)
     t->cache.has_kept = true;
 }
 
-static rv_status run_sections(rv__transformer *t, bool may_skip, bool *skips,
-                              rv__cancel_fn *cancelled, void *user, rv_error *err)
+/* Steps [first, end) of the way: sections here, spans of blocks elsewhere. */
+static rv_status run_steps(rv__transformer *t, int first, int end, rv__cancel_fn *cancelled,
+                           void *user, rv_error *err)
 {
-    rv_status status = rv__graph_run_section(t->graph, RV__HEAD_SECTION, cancelled, user, err);
+    rv_status status = RV_OK;
+
+    for (int i = first; i < end && status == RV_OK; i++)
+        status = t->steps[i].machine < 0
+                     ? rv__graph_run_section(t->graph, t->steps[i].number, cancelled, user, err)
+                     : rv__transformer_run_elsewhere(t, &t->steps[i], cancelled, user, err);
+    return status;
+}
+
+static rv_status run_cached(rv__transformer *t, bool may_skip, bool *skips,
+                            rv__cancel_fn *cancelled, void *user, rv_error *err)
+{
+    rv_status status = run_steps(t, 0, t->head_steps, cancelled, user, err);
 
     if (status != RV_OK)
         return status;
     read_signal(t);
     *skips = rv__step_cache_skips(&t->cache, may_skip);
     if (!*skips)
-        status = rv__graph_run_section(t->graph, RV__MIDDLE_SECTION, cancelled, user, err);
+        status = run_steps(t, t->head_steps, t->middle_steps, cancelled, user, err);
     if (status != RV_OK)
         return status;
     exchange(t, !*skips);
-    return rv__graph_run_section(t->graph, RV__TAIL_SECTION, cancelled, user, err);
+    return run_steps(t, t->middle_steps, t->step_count, cancelled, user, err);
+}
+
+static rv_status run_all(rv__transformer *t, bool may_skip, bool *skips, rv__cancel_fn *cancelled,
+                         void *user, rv_error *err)
+{
+    if (t->shape.tail_blocks >= 0)
+        return run_cached(t, may_skip, skips, cancelled, user, err);
+    return t->cut_count > 0 ? run_steps(t, 0, t->step_count, cancelled, user, err)
+                            : rv__graph_run(t->graph, cancelled, user, err);
 }
 
 /* ---- one evaluation ---- */
@@ -149,8 +171,7 @@ rv_status rv__transformer_run_cached(rv__transformer *t, const float *latents,
     rv__graph_set(t->graph, t->time, times, ggml_nbytes(t->time));
     move_patches(t, tokens, latents, NULL);
     rv__graph_set(t->graph, t->patches, tokens, ggml_nbytes(t->patches));
-    status = t->shape.tail_blocks < 0 ? rv__graph_run(t->graph, cancelled, user, err)
-                                      : run_sections(t, may_skip, &skips, cancelled, user, err);
+    status = run_all(t, may_skip, &skips, cancelled, user, err);
     if (status == RV_OK) {
         rv__graph_get(t->graph, t->out, tokens, ggml_nbytes(t->out));
         move_patches(t, tokens, NULL, out);

@@ -20,6 +20,8 @@
  *                               "loras": {"local:style@1": "style.safetensors"}  files by the names requests use
  *                               "precision": "fast"          products in eight bits (default "float32"; speed.md)
  *                               "memory_limit": 20           GB for weights and activations together
+ *                               "rpc": ["host:port", …]      other machines that hold the last blocks; also rpc_key,
+ *                                                            rpc_blocks, rpc_timeout (engine/machines.md)
  *                               "step_caches": {…}           how acceleratorOptions act (caches.md)
  *                               "lora_folder": "loras"       any other NAME is NAME.safetensors in it
  *                               "safety_checker": "safety_checker"  folder or file of diffusers' content checker

@@ -51,10 +51,11 @@ class Daemon:
         self.executor = executor
         self.cards = CARDS
         self.process = None
+        self.prefix = []  # words in front of the command
 
     def start(self, wait=True):
         with open(self.log_path, "ab") as log:
-            self.process = subprocess.Popen([REVERIED, "--socket", self.socket, "--state", self.state,
+            self.process = subprocess.Popen([*self.prefix, REVERIED, "--socket", self.socket, "--state", self.state,
                                              "--models", self.cards, "--executor", self.executor, *self.options],
                                             stderr=log)
         if wait:
