@@ -3,22 +3,28 @@
 
 One worker, wrk with 32 connections; both sides take turns in short rounds and the medians count, because figures of
 one machine are only comparable within one run.  BENCH=PATTERN[,PATTERN] runs only those whose name contains one;
-STREAMS=N is the number of idle clients (10000).
+STREAMS=N is the number of idle clients (10000), RELOADS=N that of reloads (60).
 """
 import json
 import os
 import re
+import base64
+import random
 import resource
+import signal
 import socket
 import statistics
+import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+import zlib
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../hosts/nginx"))
 os.environ.setdefault("BUILD_ROOT", os.environ.get("BUILD", "build"))
-from harness import Daemon, Nginx, http_bytes, task, wait_until  # noqa: E402
+from harness import MODEL, Daemon, Nginx, http_bytes, read_reply, task, wait_until  # noqa: E402
 
 ROUNDS, SECONDS, CONNECTIONS = 5, 2, 32
 
@@ -169,7 +175,8 @@ def resident(pid):
 
 def idle(count, request, answered):
     """Resident memory of a worker with so many clients of which nobody says anything."""
-    server = serve(main=f"worker_rlimit_nofile {count + 1000};", connections=count + 500,
+    # nginx closes idle connections to make room when fewer than a sixteenth are free
+    server = serve(main=f"worker_rlimit_nofile {count + 1000};", connections=count + count // 8 + 500,
                    http="reverie_executor stub; reverie_queue 100000;")
     clients = []
     try:
@@ -205,6 +212,95 @@ def streams():
           f"ratio {ours / peer:.2f}")
 
 
+def noise(width, height):
+    """A PNG that does not compress."""
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    rows = b"".join(b"\0" + random.Random(y).randbytes(width * 3) for y in range(height))
+    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+            + chunk(b"IDAT", zlib.compress(rows, 1)) + chunk(b"IEND", b""))
+
+
+def remote(folder):
+    """A service that answers at once, asked by us and by proxy_pass; all threads of the worker count."""
+    for name, sides, members in (("nginx remote small reply", 16, {}),
+                                 ("nginx remote 1 MiB stored", 512, {"outputType": "URL"})):
+        if not wanted(name):
+            continue
+        one = task(width=max(sides, 128), height=max(sides, 128), **members)
+        item = {"taskType": one["taskType"], "taskUUID": one["taskUUID"], "seed": 7,
+                "imageBase64Data": base64.b64encode(noise(sides, sides)).decode()}
+        provider = serve(locations="location = /answer { default_type application/json; error_page 405 =200 $uri; "
+                                   "alias {dir}/html/answer.json; }")
+        cards = os.path.join(folder, "cards")
+        os.makedirs(cards, exist_ok=True)
+        try:
+            provider.start()
+            with open(os.path.join(provider.folder, "html", "answer.json"), "w") as f:
+                json.dump({"data": [item]}, f)
+            with open(os.path.join(cards, "remote.json"), "w") as f:
+                json.dump({"id": MODEL, "name": "remote", "executors": [
+                    {"name": "runware", "url": f"http://127.0.0.1:{provider.port}/answer"}]}, f)
+            server = serve(http=f"reverie_executor stub; reverie_queue 1000; upstream provider {{ "
+                                f"server 127.0.0.1:{provider.port}; keepalive 64; }}",
+                           generate=f"reverie_model_cards {cards};", locations="""
+                location = /proxy { proxy_pass http://provider/answer; proxy_http_version 1.1;
+                                    proxy_set_header Connection ""; proxy_buffers 64 32k; }""")
+            server.spare = 256
+            try:
+                server.start()
+                body = json.dumps([one])
+                ours = server.request("POST", "/generate", body)
+                theirs = server.request("POST", "/proxy", body)
+                assert ours.status == 200 and theirs.status == 200, (ours.body[:500], theirs.body[:500])
+                compare(name, Load(server, "/generate", body, folder), "proxy_pass",
+                        Load(server, "/proxy", body, folder))
+                server.verify()
+            finally:
+                server.stop()
+        finally:
+            provider.stop()
+
+
+def reloads(folder):
+    """Clients that come with new connections all the time, and a reload each second."""
+    if not wanted("nginx reload"):
+        return
+    count = int(os.environ.get("RELOADS", "60"))
+    server = Nginx(http="reverie_executor stub delay=50ms; reverie_queue 1000;", workers=2)
+    answered, dropped, over = [], [], threading.Event()
+
+    def client():
+        while not over.is_set():
+            try:
+                with server.connect() as s:
+                    s.sendall(http_bytes([task(steps=4)], extra="Connection: close\r\n"))
+                    status = read_reply(s.makefile("rb"))[0]
+                (answered if status == 200 else dropped).append(status)
+            except (OSError, ValueError, IndexError) as e:
+                dropped.append(repr(e))
+
+    clients = [threading.Thread(target=client) for _ in range(16)]
+    try:
+        server.start()
+        for c in clients:
+            c.start()
+        for _ in range(count):
+            time.sleep(1)
+            server.signal(signal.SIGHUP)
+        over.set()
+        for c in clients:
+            c.join()
+        total = len(answered) + len(dropped)
+        print(f"bench nginx reload each second for {count} s: {len(dropped)} dropped | of {total} tasks | "
+              f"ratio {len(dropped) / max(total, 1):.2f}")
+        if dropped:
+            print("bench nginx reload, first of them:", dropped[0])
+    finally:
+        over.set()
+        server.stop()
+
+
 def main():
     if not os.path.exists("/usr/lib/nginx/modules/ngx_http_lua_module.so"):
         sys.exit("bench nginx: the Lua module of nginx is not installed (package group bench)")
@@ -238,6 +334,8 @@ def main():
     try:
         beside(folder)
         responses(folder)
+        remote(folder)
+        reloads(folder)
         streams()
     finally:
         subprocess.run(["rm", "-rf", folder])
