@@ -6,6 +6,7 @@
 #include "base/json.h"
 #include "daemon/server.h"
 #include "job/courier.h"
+#include "job/durable.h"
 
 static enum MHD_Result send_body(struct MHD_Connection *c, int status, struct MHD_Response *r,
                                  int64_t retry_after_ms)
@@ -80,18 +81,22 @@ enum MHD_Result rv__respond_health(rv__server *s, struct MHD_Connection *c)
 {
     rv__buf b;
     rv__courier_counts sent[2];
+    char waiting[24];
+    int64_t stored = rv__durable_waiting(s->r);
+    snprintf(waiting, sizeof waiting, "%lld", (long long)stored);
     rv__courier_count(s->r, sent);
     rv__buf_init(&b, 65536);
     rv__buf_addf(
         &b,
         "{\"status\":\"%s\",\"version\":\"%s\",\"engine\":{\"executor\":\"%s\",\"loaded\":%s},"
-        "\"models\":%zu,\"queue\":{\"live\":%d,\"limit\":%lld},"
+        "\"models\":%zu,\"queue\":{\"live\":%d,\"limit\":%lld,\"waiting\":%s},"
         "\"tasks\":{\"done\":%llu,\"failed\":%llu,\"stopped\":%llu},"
         "\"fetches\":{\"refused\":%lu},\"webhooks\":{\"sent\":%llu,\"repeated\":%llu,\"dead\":%llu},"
         "\"uploads\":{\"sent\":%llu,\"repeated\":%llu,\"dead\":%llu},\"uptime\":%lld}",
         s->stopping ? "stopping" : "ok", RV_VERSION, rv__context_executor(s->r),
         rv__context_is_loaded(s->r) ? "true" : "false", rv__context_model_count(s->r), s->live,
-        (long long)s->queue_limit, (unsigned long long)s->tasks_done,
+        (long long)s->queue_limit, stored >= 0 ? waiting : "null",
+        (unsigned long long)s->tasks_done,
         (unsigned long long)s->tasks_failed, (unsigned long long)s->tasks_stopped,
         atomic_load(&s->r->fetches_refused), (unsigned long long)sent[0].sent,
         (unsigned long long)sent[0].repeated, (unsigned long long)sent[0].dead,

@@ -137,11 +137,6 @@ int64_t rv__clip_channels(const rv__clip *c)
     return c->projection;
 }
 
-int64_t rv__clip_positions(const rv__clip *c)
-{
-    return c->positions;
-}
-
 static struct ggml_tensor *add_attention(const rv__clip *c, const layer *l, struct ggml_tensor *x)
 {
     rv__graph *g = c->graph.graph;

@@ -14,7 +14,6 @@ void rv__clip_close(rv__clip *c);
 rv__params *rv__clip_params(rv__clip *c); /* to be changed before the first run */
 
 int64_t rv__clip_channels(const rv__clip *c);  /* of the result                  */
-int64_t rv__clip_positions(const rv__clip *c); /* most tokens it can be given    */
 
 /* out: rv__clip_channels floats.  Taps: "embeddings", "layer.0" …, "last_hidden_state".  Without
  * taps what follows the end of the text is left out, as attention is causal. */

@@ -203,11 +203,6 @@ int64_t rv__llama_channels(const rv__llama *l)
     return l->hidden;
 }
 
-int64_t rv__llama_positions(const rv__llama *l)
-{
-    return l->positions;
-}
-
 const float *rv__llama_frequencies(const rv__llama *l, int64_t *count)
 {
     *count = l->head / 2;

@@ -15,7 +15,6 @@ rv__params *rv__llama_params(rv__llama *l); /* to be changed before the first ru
 
 int64_t rv__llama_layers(const rv__llama *l);
 int64_t rv__llama_channels(const rv__llama *l);
-int64_t rv__llama_positions(const rv__llama *l); /* most tokens it can be given */
 
 /* out: [layers][tokens][channels]; the last layer's states went through the final norm, the others
  * did not. Taps: "embeddings", "layer.0" …. */

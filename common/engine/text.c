@@ -146,16 +146,6 @@ void rv__text_release(rv__text *t)
         rv__text_unload(t, (rv__text_part)i);
 }
 
-rv__clip *rv__text_clip(rv__text *t, rv__text_part part)
-{
-    return part == RV__CLIP_1 || part == RV__CLIP_2 ? t->clip[part] : NULL;
-}
-
-rv__t5 *rv__text_t5(rv__text *t)
-{
-    return t->t5;
-}
-
 rv__llama *rv__text_llama(rv__text *t)
 {
     return t->llama;

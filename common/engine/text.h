@@ -76,8 +76,6 @@ void rv__text_unload(rv__text *t, rv__text_part part);
 void rv__text_release(rv__text *t);
 
 /* The open encoders; NULL while they are not. */
-rv__clip *rv__text_clip(rv__text *t, rv__text_part part);
-rv__t5 *rv__text_t5(rv__text *t);
 rv__llama *rv__text_llama(rv__text *t);
 
 #endif

@@ -483,11 +483,6 @@ const char *rv__task_type(const rv_task *t)
     return t->type;
 }
 
-size_t rv__task_index(const rv_task *t)
-{
-    return t->index;
-}
-
 rv_batch *rv__task_batch(const rv_task *t)
 {
     return t->batch;

@@ -42,7 +42,6 @@ const char *rv__task_model_sent(const rv_task *t);
 
 const char *rv__task_uuid(const rv_task *t); /* NULL when the type has none     */
 const char *rv__task_type(const rv_task *t);
-size_t      rv__task_index(const rv_task *t);   /* place in its batch              */
 rv_batch   *rv__task_batch(const rv_task *t);   /* borrowed; ref it to keep t alive */
 size_t      rv__task_results(const rv_task *t); /* numberResults; 0 when the type makes no pictures */
 

@@ -20,6 +20,7 @@ class Answers(DaemonTest):
     def test_health_and_models(self):
         health = self.daemon.health()
         self.assertEqual((health["status"], health["engine"]["executor"]), ("ok", "stub"))
+        self.assertIn(health["queue"].pop("waiting"), (None, 0))  # counted each ten seconds
         self.assertEqual(health["queue"], {"live": 0, "limit": 64})
         status, models = self.daemon.get("/v1/models")
         self.assertEqual((status, models["object"]), (200, "list"))
