@@ -243,6 +243,10 @@ static rv_status read_header(reader *r, const unsigned char *data, size_t size)
 {
     if (size < 8)
         return rv__fail(r->err, RV_FORMAT, "%s: too short for a safetensors file", r->label);
+    if (memcmp(data, "version ", 8) == 0)
+        return rv__fail(r->err, RV_FORMAT,
+                        "%s: a pointer of Git LFS instead of the file: fetch it with `git lfs pull`",
+                        r->label);
     uint64_t len = 0;
     for (int i = 7; i >= 0; i--)
         len = len << 8 | data[i];

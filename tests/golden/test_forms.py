@@ -58,8 +58,11 @@ def text(value):
     return struct.pack("<Q", len(value.encode())) + value.encode()
 
 
+GGUF_TYPES = {"F32": 0, "F16": 1, "Q4_0": 2, "Q4_1": 3, "Q5_0": 6, "Q5_1": 7, "Q8_0": 8, "Q2_K": 10, "Q3_K": 11, "Q4_K": 12,
+              "Q5_K": 13, "Q6_K": 14, "BF16": 30}
+
+
 def write_gguf(path, pairs, tensors):
-    types = {"F32": 0, "F16": 1, "BF16": 30}
     head, data = struct.pack("<4sIQQ", b"GGUF", 3, len(tensors), len(pairs)), b""
     for key, value in pairs.items():
         head += text(key)
@@ -71,7 +74,7 @@ def write_gguf(path, pairs, tensors):
             head += struct.pack("<I", 8) + text(value) if isinstance(value, str) else struct.pack("<II", 4, value)
     for name, (dtype, shape, values) in tensors.items():
         head += text(name) + struct.pack("<I", len(shape)) + struct.pack(f"<{len(shape)}Q", *reversed(shape))
-        head += struct.pack("<IQ", types[dtype], len(data))
+        head += struct.pack("<IQ", GGUF_TYPES[dtype], len(data))
         data += values + bytes(-len(values) % 32)
     with open(path, "wb") as f:
         f.write(head + bytes(-len(head) % 32) + data)
@@ -141,9 +144,9 @@ def interleave(t, heads):
     return dtype, [rows, width], b"".join(values[r * size:(r + 1) * size] for r in order)
 
 
-def llama_gguf():
+def llama_gguf(tensors=None):
     out = {}
-    for name, t in read_part("text_encoder_4").items():
+    for name, t in (tensors or read_part("text_encoder_4")).items():
         if "q_proj" in name or "k_proj" in name:
             t = interleave(t, 4 if "q_proj" in name else 2)
         out[llama_names(name)] = t

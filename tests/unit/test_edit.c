@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -14,6 +15,7 @@
 #include "base/base64.h"
 #include "base/memory.h"
 #include "engine/edit_seam.h"
+#include "engine/weights_write.h"
 #include "image/raster.h"
 #include "reverie.h"
 
@@ -22,12 +24,11 @@ enum { SIDE = 128 };
 static rv *context;
 static char model[256];
 
-static int open_context(void **state)
+static char folder[512], quantised[] = "/tmp/reverie-edit-XXXXXX.gguf";
+
+static void open_model(const char *path)
 {
-    char path[512];
-    const char *root = getenv("SOURCE_ROOT");
     rv_error err;
-    snprintf(path, sizeof path, "%s/tests/golden/tiny-hidream", root ? root : ".");
     assert_int_equal(rv_open(&context), RV_OK);
     assert_int_equal(rv_set(context, "model", path, &err), RV_OK);
     assert_int_equal(rv_set(context, "threads", "2", &err), RV_OK);
@@ -37,12 +38,38 @@ static int open_context(void **state)
     const char *at = strstr(json, "\"id\":\"") + 6;
     snprintf(model, sizeof model, "%.*s", (int)strcspn(at, "\""), at);
     rv_free(json);
+}
+
+static int open_context(void **state)
+{
+    open_model(folder);
+    return 0;
+}
+
+static void no_note(void *user, const char *part, const rv__tensor *t, enum ggml_type to, size_t n)
+{
+}
+
+/* The same model in four bits, from the first test on that wants it. */
+static int open_quantised(void **state)
+{
+    rv_close(context);
+    rv__weights *w;
+    rv_error err;
+    int fd = mkstemps(quantised, 5);
+    assert_true(fd >= 0);
+    close(fd);
+    assert_int_equal(rv__weights_open(folder, &w, &err), RV_OK);
+    assert_int_equal(rv__weights_write(w, quantised, GGML_TYPE_Q4_0, 1, no_note, NULL, &err), RV_OK);
+    rv__weights_close(w);
+    open_model(quantised);
     return 0;
 }
 
 static int close_context(void **state)
 {
     rv_close(context);
+    unlink(quantised);
     return 0;
 }
 
@@ -378,6 +405,13 @@ int main(void)
         cmocka_unit_test(masks_leave_no_seam),
         cmocka_unit_test(seams_fade),
         cmocka_unit_test(bad_pictures_name_their_parameter),
+        {"quantised: strength 0", strength_0_returns_the_picture, open_quantised, NULL, NULL},
+        {"quantised: strength 1", strength_1_forgets_the_picture, NULL, NULL, NULL},
+        {"quantised: a black mask", a_black_mask_returns_the_picture, NULL, NULL, NULL},
+        {"quantised: a mask", only_what_is_masked_changes, NULL, NULL, NULL},
+        {"quantised: outpaint", outpainting_keeps_the_old_part, NULL, NULL, NULL},
     };
+    const char *root = getenv("SOURCE_ROOT");
+    snprintf(folder, sizeof folder, "%s/tests/golden/tiny-hidream", root ? root : ".");
     return cmocka_run_group_tests(tests, open_context, close_context);
 }
