@@ -479,6 +479,7 @@ void ngx_http_reverie_parse_forget(ngx_http_reverie_parse_t *p);
 /* body.c */
 
 ngx_int_t ngx_http_reverie_check_headers(ngx_http_request_t *r);
+ngx_int_t ngx_http_reverie_check_read(ngx_http_request_t *r);
 ngx_int_t ngx_http_reverie_read_body(ngx_http_request_t *r, u_char **body,
     size_t *len);
 ngx_str_t *ngx_http_reverie_get_header(ngx_http_request_t *r,

@@ -66,6 +66,29 @@ ngx_http_reverie_check_headers(ngx_http_request_t *r)
 }
 
 
+/* For what is only read.  NGX_DECLINED: the method fits, the body is gone. */
+
+ngx_int_t
+ngx_http_reverie_check_read(ngx_http_request_t *r)
+{
+    ngx_int_t  rc;
+
+    rc = ngx_http_discard_request_body(r);
+
+    if (rc != NGX_OK) {
+        return rc;
+    }
+
+    if (r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD)) {
+        return NGX_DECLINED;
+    }
+
+    return ngx_http_reverie_send_error(r, NGX_HTTP_NOT_ALLOWED,
+                                       "unsupportedTaskType",
+                                       "only GET and HEAD are allowed here");
+}
+
+
 /*
  * The body is in one buffer, in several, in a file, or not there at all.
  * NGX_DONE: it was put together in memory that the caller must free.

@@ -24,17 +24,10 @@ ngx_http_reverie_health_handler(ngx_http_request_t *r)
     ngx_str_t                     arg;
     ngx_http_reverie_loc_conf_t  *lcf;
 
-    rc = ngx_http_discard_request_body(r);
+    rc = ngx_http_reverie_check_read(r);
 
-    if (rc != NGX_OK) {
+    if (rc != NGX_DECLINED) {
         return rc;
-    }
-
-    if (!(r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD))) {
-        return ngx_http_reverie_send_error(r, NGX_HTTP_NOT_ALLOWED,
-                                           "unsupportedTaskType",
-                                           "only GET and HEAD are allowed "
-                                           "here");
     }
 
     lcf = ngx_http_get_module_loc_conf(r, ngx_http_reverie_module);

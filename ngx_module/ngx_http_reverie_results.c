@@ -50,17 +50,10 @@ ngx_http_reverie_results_handler(ngx_http_request_t *r)
     ngx_open_file_info_t       of;
     ngx_http_reverie_result_t  result;
 
-    rc = ngx_http_discard_request_body(r);
+    rc = ngx_http_reverie_check_read(r);
 
-    if (rc != NGX_OK) {
+    if (rc != NGX_DECLINED) {
         return rc;
-    }
-
-    if (!(r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD))) {
-        return ngx_http_reverie_send_error(r, NGX_HTTP_NOT_ALLOWED,
-                                           "unsupportedTaskType",
-                                           "only GET and HEAD are allowed "
-                                           "here");
     }
 
     if (ngx_http_reverie_parse_name(r, &result) != NGX_OK) {
