@@ -166,6 +166,7 @@ void rv__call_submit(rv *r, rv__slot *slot, rv_task *t, char *id)
     if (s == RV_BUSY) { /* our own queue is the limit: say so in the words clients know */
         rv_error why = slot->error;
         rv__fail(&slot->error, RV_RATE_LIMIT, "%s", why.message);
+        slot->error.retry_after_ms = why.retry_after_ms;
     }
     if (s != RV_OK)
         return;

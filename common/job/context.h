@@ -105,6 +105,7 @@ struct rv {
     int fd;                /* eventfd, -1 before first use  */
     rv__list queue;        /* jobs that wait for a worker   */
     size_t waiting, running;
+    int64_t task_ms; /* how long tasks took lately; 0: none has been made yet */
     int idle;    /* workers without a job                               */
     bool waking; /* one of them was woken and has not looked yet         */
     rv__list ready; /* jobs with events to deliver   */
@@ -200,6 +201,7 @@ struct rv_job {
 
     /* Guarded by r->lock. */
     rv_state inner;
+    int64_t begun_ms; /* when its executor got it */
     rv_error error;
     rv_image **images; /* refs; [count] */
     char **items;      /* result items as JSON text; [count]; NULL where pixels are wanted */
@@ -296,6 +298,8 @@ bool rv__job_has_errors(const rv_job *j);
 void rv__job_notes_json(const rv_job *j, bool errors, bool comma, rv__buf *out);
 /* The same for one that ends right now; lock held. */
 void rv__job_warnings_write(const rv_job *j, bool comma, rv__buf *out);
+/* How long it takes until so many tasks are made, by how long they took lately; -1: nobody knows.  Lock not held. */
+int64_t rv__job_wait_ms(rv *r, size_t tasks);
 void rv__list_add(rv__list *l, rv_job *j); /* by wait_* links */
 void rv__list_remove(rv__list *l, rv_job *j);
 

@@ -7,13 +7,14 @@
 #include <unistd.h>
 
 #include "cache.h"
+#include "base/clock.h"
 #include "deliver.h"
 #include "durable.h"
 #include "inputs.h"
 #include "outbox.h"
 #include "route.h"
 
-enum { WARNING_MAX = 8192 };
+enum { WARNING_MAX = 8192, WAIT_MAX_MS = 600000 };
 
 void rv__list_add(rv__list *l, rv_job *j)
 {
@@ -281,8 +282,11 @@ static void attempt_ended(rv_job *j, rv_status status, const rv_error *err)
     rv *r = j->r;
     if (status == RV_OK && r->cache)
         rv__cache_keep(r->cache, j);
+    int64_t ms = rv__clock_ms() - j->begun_ms + 1;
     pthread_mutex_lock(&r->lock);
     r->running--;
+    if (status == RV_OK)
+        r->task_ms = r->task_ms ? (7 * r->task_ms + ms) / 8 : ms;
     if (!j->port.executor)
         j->port.executor = rv__route_name(j);
     bool goes_on = rv__route_next(j, status);
@@ -405,6 +409,7 @@ void rv__job_run(rv_job *j)
     rv *r = j->r;
     rv_error err;
     rv__error_clear(&err);
+    j->begun_ms = rv__clock_ms();
     rv_status s = port_cancelled(&j->port) ? RV_CANCELLED : rv__inputs_open(j, &err);
     if (s == RV_OK) {
         j->port.attempts++;
@@ -510,6 +515,7 @@ static void go(rv_job *j)
         return;
     }
     pthread_mutex_lock(&r->lock);
+    j->begun_ms = rv__clock_ms();
     if (x->run)
         enqueue(r, j);
     else
@@ -542,6 +548,18 @@ static void launch(rv *r, rv_job *j)
         go(j);
 }
 
+/* Where others make the tasks, side by side, the time of one has waiting in it. */
+int64_t rv__job_wait_ms(rv *r, size_t tasks)
+{
+    pthread_mutex_lock(&r->lock);
+    bool is_here = r->executor && r->executor->run && r->worker_count;
+    int64_t ms = r->task_ms ? r->task_ms : -1;
+    if (ms > 0 && is_here)
+        ms = (int64_t)tasks * ms / r->worker_count;
+    pthread_mutex_unlock(&r->lock);
+    return ms > WAIT_MAX_MS ? WAIT_MAX_MS : ms;
+}
+
 static rv_status check_submit(rv *r, const rv_task *t, const rv__delivery *delivery, bool is_stored,
                               rv_error *err)
 {
@@ -552,8 +570,12 @@ static rv_status check_submit(rv *r, const rv_task *t, const rv__delivery *deliv
     if (strcmp(rv__task_type(t), "imageInference") != 0)
         return rv__fail(err, RV_UNSUPPORTED, "only imageInference tasks can be submitted");
     size_t others = r->live_count - r->stored_count; /* stored tasks have been accepted before */
-    if (!is_stored && others >= (size_t)r->setup.queue)
-        return rv__fail(err, RV_BUSY, "the queue is full: %zu tasks wait or run", others);
+    if (!is_stored && others >= (size_t)r->setup.queue) {
+        rv__fail(err, RV_BUSY, "the queue is full: %zu tasks wait or run", others);
+        if (err)
+            err->retry_after_ms = rv__job_wait_ms(r, others);
+        return RV_BUSY;
+    }
     rv_status s = rv__inputs_check(r, t, delivery ? delivery->results_url : NULL, err);
     if (s != RV_OK)
         return s;

@@ -111,6 +111,9 @@ static rv_status submit_work(rv__op *op, rv__queue *q, rv_error *err)
     errand *e = (errand *)op;
     rv__error_clear(&e->refused);
     rv_status s = q->kind->submit(q, &e->record, e->r->setup.backlog, &e->verdict, &e->refused);
+    int64_t wait = s == RV_RATE_LIMIT ? rv__job_wait_ms(e->r, (size_t)e->r->setup.backlog) : -1;
+    if (wait >= 0)
+        e->refused.retry_after_ms = wait;
     if (s == RV_RATE_LIMIT || s == RV_BUSY)
         return RV_OK; /* a refusal changes nothing and is no failure of the queue */
     if (s != RV_OK && err)

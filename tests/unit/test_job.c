@@ -2,6 +2,7 @@
  * allocations. */
 #include "job_fixture.h"
 
+#include "job/context.h"
 #include <poll.h>
 #include <pthread.h>
 #include <sys/wait.h>
@@ -83,6 +84,22 @@ static void queue_is_bounded(void **state)
     rv_job_unref(first);
     rv_job_unref(second);
     rv_job_unref(third);
+    rv_batch_unref(b);
+    rv_close(r);
+}
+
+/* How long it takes until the queue is empty is told by the tasks before. */
+static void queue_tells_when(void **state)
+{
+    rv *r = open_stub("20");
+    assert_int_equal(rv__job_wait_ms(r, 100), -1);
+    rv_batch *b = batch_of(r, 1, "a fox", "");
+    rv_job *j = submit(r, b, NULL);
+    assert_int_equal(rv_wait(r, j, -1), RV_OK);
+    int64_t one = rv__job_wait_ms(r, 4), many = rv__job_wait_ms(r, 40);
+    assert_true(one >= 20 && many >= 9 * one);
+    assert_int_equal(rv__job_wait_ms(r, 1 << 30), 600000);
+    rv_job_unref(j);
     rv_batch_unref(b);
     rv_close(r);
 }
@@ -400,7 +417,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(runs_to_its_end),         cmocka_unit_test(pictures_repeat),
-        cmocka_unit_test(queue_is_bounded),        cmocka_unit_test(cancel_while_queued),
+        cmocka_unit_test(queue_is_bounded), cmocka_unit_test(queue_tells_when),        cmocka_unit_test(cancel_while_queued),
         cmocka_unit_test(cancel_while_running),    cmocka_unit_test(cancel_races_with_the_end),
         cmocka_unit_test(failures_are_told),       cmocka_unit_test(steps_merge),
         cmocka_unit_test(dispatch_is_bounded),     cmocka_unit_test(close_in_any_order),
