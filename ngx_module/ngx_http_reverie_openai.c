@@ -17,6 +17,8 @@ static ngx_int_t ngx_http_reverie_openai_route(ngx_http_request_t *r,
 static ngx_int_t ngx_http_reverie_openai_post(ngx_http_request_t *r,
     rv_openai_kind kind);
 static ngx_uint_t ngx_http_reverie_openai_is_form(ngx_http_request_t *r);
+static ngx_int_t ngx_http_reverie_openai_text(ngx_http_request_t *r,
+    const char *name, const char **text);
 static ngx_int_t ngx_http_reverie_openai_body(ngx_http_request_t *r,
     ngx_http_reverie_ctx_t *ctx, u_char *body, size_t len);
 static void ngx_http_reverie_openai_done(void *user, rv_call *call);
@@ -162,11 +164,38 @@ ngx_http_reverie_openai_is_form(ngx_http_request_t *r)
 }
 
 
+/* A request header with a NUL behind it; NULL when there is none. */
+
+static ngx_int_t
+ngx_http_reverie_openai_text(ngx_http_request_t *r, const char *name,
+    const char **text)
+{
+    u_char     *p;
+    ngx_str_t  *value;
+
+    value = ngx_http_reverie_get_header(r, name);
+
+    if (value == NULL) {
+        return NGX_OK;
+    }
+
+    p = ngx_pnalloc(r->pool, value->len + 1);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_cpystrn(p, value->data, value->len + 1);
+    *text = (char *) p;
+
+    return NGX_OK;
+}
+
+
 static ngx_int_t
 ngx_http_reverie_openai_body(ngx_http_request_t *r,
     ngx_http_reverie_ctx_t *ctx, u_char *body, size_t len)
 {
-    ngx_str_t                    *value, type, prefix;
+    ngx_str_t                     prefix;
     const rv_reply               *reply;
     rv_openai_options             options;
     ngx_http_reverie_loc_conf_t  *lcf;
@@ -181,17 +210,13 @@ ngx_http_reverie_openai_body(ngx_http_request_t *r,
 
     ngx_memzero(&options, sizeof(rv_openai_options));
 
-    if (r->headers_in.content_type) {
-        value = &r->headers_in.content_type->value;
-
-        type.data = ngx_pnalloc(r->pool, value->len + 1);
-        if (type.data == NULL) {
-            return NGX_HTTP_INTERNAL_SERVER_ERROR;
-        }
-
-        ngx_cpystrn(type.data, value->data, value->len + 1);
-
-        options.content_type = (char *) type.data;
+    if (ngx_http_reverie_openai_text(r, "Content-Type", &options.content_type)
+        != NGX_OK
+        || ngx_http_reverie_openai_text(r, "Idempotency-Key",
+                                        &options.idempotency_key)
+           != NGX_OK)
+    {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
     options.kind = ctx->kind;

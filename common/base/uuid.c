@@ -21,23 +21,26 @@ bool rv__random(void *out, size_t len)
     return true;
 }
 
-bool rv__uuid_make(char out[RV__UUID_SIZE])
+void rv__uuid_write(const unsigned char bytes[16], char out[RV__UUID_SIZE])
 {
     static const char hex[] = "0123456789abcdef";
+    for (int i = 0; i < 16; i++) {
+        unsigned b = i == 6 ? (bytes[i] & 0x0Fu) | 0x40u : i == 8 ? (bytes[i] & 0x3Fu) | 0x80u : bytes[i];
+        if (i == 4 || i == 6 || i == 8 || i == 10)
+            *out++ = '-';
+        *out++ = hex[b >> 4];
+        *out++ = hex[b & 15];
+    }
+    *out = '\0';
+}
+
+bool rv__uuid_make(char out[RV__UUID_SIZE])
+{
     uint8_t b[16];
     out[0] = '\0';
     if (!rv__random(b, sizeof b))
         return false;
-    b[6] = (uint8_t)((b[6] & 0x0F) | 0x40);
-    b[8] = (uint8_t)((b[8] & 0x3F) | 0x80);
-    char *to = out;
-    for (int i = 0; i < 16; i++) {
-        if (i == 4 || i == 6 || i == 8 || i == 10)
-            *to++ = '-';
-        *to++ = hex[b[i] >> 4];
-        *to++ = hex[b[i] & 15];
-    }
-    *to = '\0';
+    rv__uuid_write(b, out);
     return true;
 }
 

@@ -7,6 +7,9 @@
 
 #define RV__UUID_SIZE 37 /* 36 characters and a NUL */
 
+/* The UUID (its form that of version 4) that these bytes stand for. */
+void rv__uuid_write(const unsigned char bytes[16], char out[RV__UUID_SIZE]);
+
 /* A new version 4 UUID in lower case.  It cannot be guessed (picture URLs rely on that).  False when the system has
  * no random bytes; out is empty then. */
 bool rv__uuid_make(char out[RV__UUID_SIZE]);

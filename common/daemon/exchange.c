@@ -235,7 +235,10 @@ static rv_call *begin_openai(rv__exchange *e, const rv_call_options *call)
 {
     const char *dry = MHD_lookup_connection_value(e->connection, MHD_GET_ARGUMENT_KIND, "dryRun");
     rv_openai_options o = {
-        .kind = e->kind, .content_type = header(e, "Content-Type"), .call = *call};
+        .kind = e->kind,
+        .content_type = header(e, "Content-Type"),
+        .idempotency_key = header(e, "Idempotency-Key"),
+        .call = *call};
     o.call.text = NULL;
     o.call.dry_run = dry && (strcmp(dry, "1") == 0 || strcmp(dry, "true") == 0);
     return rv_openai_begin(e->server->r, e->body.data ? e->body.data : "", e->body.len, &o);

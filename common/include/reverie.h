@@ -375,6 +375,9 @@ typedef enum rv_openai_kind {
 typedef struct rv_openai_options {
     rv_openai_kind  kind;
     const char     *content_type; /* of the body; NULL: application/json                    */
+    /* Idempotency-Key of the client, or NULL: requests of one owner with the same key are one task, as if they named
+     * the same taskUUID (one that the body names wins). */
+    const char     *idempotency_key;
     rv_call_options call;
 } rv_openai_options;
 

@@ -1,7 +1,11 @@
 /* Calls of the OpenAI images protocol: translated to a Runware task, then a call like any other. */
 #include "openai_call.h"
 
+#include "base/uuid.h"
 #include "request/openai_models.h"
+
+#include <openssl/evp.h>
+#include <string.h>
 
 void rv__openai_state_free(rv__openai_state *s)
 {
@@ -28,6 +32,18 @@ static rv_call *start(rv *r, rv__openai_state *s, const rv_call_options *options
     return c;
 }
 
+/* The taskUUID that a key of this owner stands for. */
+static bool uuid_of_key(const char *owner, const char *key, char out[RV__UUID_SIZE])
+{
+    unsigned char digest[EVP_MAX_MD_SIZE];
+    char *text = rv__format("%s\n%s", owner ? owner : "", key);
+    bool ok = text && EVP_Digest(text, strlen(text), digest, NULL, EVP_sha256(), NULL);
+    rv__free(text);
+    if (ok)
+        rv__uuid_write(digest, out);
+    return ok;
+}
+
 rv_call *rv_openai_begin(rv *r, const char *body, size_t len, const rv_openai_options *options)
 {
     const rv__model *fallback = rv__context_default_model(r); /* reads the cards, too */
@@ -35,8 +51,11 @@ rv_call *rv_openai_begin(rv *r, const char *body, size_t len, const rv_openai_op
     if (!s)
         return NULL;
     rv_call *c = NULL;
-    if (rv__openai_translate(r->models, fallback, options->kind, options->content_type, body, len,
-                             &s->request))
+    char uuid[RV__UUID_SIZE];
+    const char *key = options->idempotency_key && *options->idempotency_key ? uuid : NULL;
+    if ((!key || uuid_of_key(options->call.owner, options->idempotency_key, uuid)) &&
+        rv__openai_translate(r->models, fallback, options->kind, options->content_type, body, len,
+                             key, &s->request))
         c = start(r, s, &options->call);
     if (!c)
         rv__openai_state_free(s);

@@ -111,6 +111,7 @@ typedef struct work {
     const rv__part *parts;
     size_t part_count;
     taken t;
+    const char *uuid; /* of a task that names none; NULL: a new one */
 } work;
 
 /* ---- notes ------------------------------------------------------------------------------- */
@@ -470,8 +471,8 @@ static void write_rest(work *w)
     }
     if (!w->t.has_cost)
         rv__buf_adds(&w->b, ",\"includeCost\":true");
-    if (!w->t.has_uuid && rv__uuid_make(uuid))
-        rv__buf_addf(&w->b, ",\"taskUUID\":\"%s\"", uuid);
+    if (!w->t.has_uuid && (w->uuid || rv__uuid_make(uuid)))
+        rv__buf_addf(&w->b, ",\"taskUUID\":\"%s\"", w->uuid ? w->uuid : uuid);
     if (!w->t.prompt && w->o->kind == RV_OPENAI_VARIATIONS)
         rv__buf_adds(&w->b, ",\"positivePrompt\":\"__BLANK__\"");
     const char *prompt = rv__json_string(w->t.prompt);
@@ -596,13 +597,14 @@ static void read_form(work *w, const rv__models *models, const rv__model *fallba
 }
 
 bool rv__openai_translate(const rv__models *models, const rv__model *fallback, rv_openai_kind kind,
-                          const char *content_type, const char *body, size_t len, rv__openai *out)
+                          const char *content_type, const char *body, size_t len, const char *uuid,
+                          rv__openai *out)
 {
     *out = (rv__openai){.kind = kind};
     out->names = rv__pool_alloc(&out->pool, NAMES_MAX * sizeof *out->names);
     if (!out->names)
         return false;
-    work w = {.o = out};
+    work w = {.o = out, .uuid = uuid};
     rv__buf_init(&w.b, BODY_MAX);
     rv__buf_adds(&w.b, "[{\"taskType\":\"imageInference\"");
     if (rv__multipart_is(content_type))

@@ -33,9 +33,11 @@ typedef struct rv__openai {
 } rv__openai;
 
 /* Translates a body: JSON, or a form when content_type says multipart/form-data.  No result is an error here: what is
- * wrong stands in out->errors, beside the issues that the task itself will have.  False: out of memory.  Any thread. */
+ * wrong stands in out->errors, beside the issues that the task itself will have.  uuid is that of a task that names
+ * none; NULL: a new one.  False: out of memory.  Any thread. */
 bool rv__openai_translate(const rv__models *models, const rv__model *fallback, rv_openai_kind kind,
-                          const char *content_type, const char *body, size_t len, rv__openai *out);
+                          const char *content_type, const char *body, size_t len, const char *uuid,
+                          rv__openai *out);
 void rv__openai_free(rv__openai *o);
 
 /* The name under which the client knows a Runware parameter ("width" is "size"). */

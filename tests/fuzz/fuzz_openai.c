@@ -49,7 +49,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (len)
         memcpy(body, line + 1, len);
     rv__openai o;
-    if (!rv__openai_translate(models, NULL, data[0] % 3, *type ? type : NULL, body, len, &o))
+    if (!rv__openai_translate(models, NULL, data[0] % 3, *type ? type : NULL, body, len, NULL, &o))
         abort();
     if (!o.errors && !o.task)
         abort();

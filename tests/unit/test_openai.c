@@ -6,6 +6,8 @@
 
 #include "base/base64.h"
 #include "base/json.h"
+#include "base/uuid.h"
+#include "job/call.h"
 #include "request/multipart.h"
 #include "request/openai.h"
 
@@ -146,7 +148,7 @@ static void translate_each_member(void **state)
         const char *body = translations[i].body;
         rv__openai o;
         assert_true(
-            rv__openai_translate(m, fallback, RV_OPENAI_GENERATIONS, NULL, body, strlen(body), &o));
+            rv__openai_translate(m, fallback, RV_OPENAI_GENERATIONS, NULL, body, strlen(body), NULL, &o));
         if (o.errors)
             fail_msg("%s: %s", body, o.errors->message);
         if (!strstr(o.task, translations[i].expected))
@@ -163,7 +165,7 @@ static void leave_defaults_to_the_table(void **state)
     const char *body = "{\"prompt\":\"p\",\"size\":\"auto\",\"seed\":-1,\"n\":null}";
     rv__openai o;
     assert_true(rv__openai_translate(m, NULL, RV_OPENAI_GENERATIONS, "application/json", body,
-                                     strlen(body), &o));
+                                     strlen(body), NULL, &o));
     assert_null(strstr(o.task, "\"width\""));
     assert_null(strstr(o.task, "\"seed\""));
     assert_null(strstr(o.task, "numberResults"));
@@ -316,6 +318,36 @@ static void stream_partial_pictures(void **state)
     rv_close(r);
 }
 
+/* The same key of the same owner is the same task, unless the body names another. */
+static void idempotency_keys(void **state)
+{
+    static const char plain[] = "{\"prompt\":\"a fox\",\"size\":\"128x128\",\"steps\":1}";
+    static const char named[] = "{\"prompt\":\"a fox\",\"size\":\"128x128\",\"steps\":1,"
+                                "\"taskUUID\":\"a770f077-f413-47de-9dac-be0b26a35da6\"}";
+    static const struct {
+        const char *key, *owner, *body;
+    } rows[] = {{"one", "a", plain}, {"one", "a", plain}, {"two", "a", plain},
+                {"one", "b", plain}, {"one", "a", named}, {"", "a", plain}, {"", "a", plain}};
+    enum { ROWS = sizeof rows / sizeof *rows };
+    rv *r = open_stub("0");
+    char uuids[ROWS][40];
+    for (size_t i = 0; i < ROWS; i++) {
+        rv_openai_options o = {.idempotency_key = rows[i].key, .call = {.owner = rows[i].owner}};
+        stream s = {0};
+        rv_call *c = run(r, o, rows[i].body, strlen(rows[i].body), &s);
+        snprintf(uuids[i], sizeof uuids[i], "%s", rv__task_uuid(c->slots[0].task));
+        assert_true(rv__uuid_is_v4(uuids[i], strlen(uuids[i])));
+        free(s.text);
+        rv_call_free(c);
+    }
+    for (size_t i = 0; i < ROWS; i++) {
+        for (size_t k = 0; k < i; k++)
+            assert_int_equal(strcmp(uuids[i], uuids[k]) == 0, i == 1 && k == 0);
+    }
+    assert_string_equal(uuids[4], "a770f077-f413-47de-9dac-be0b26a35da6");
+    rv_close(r);
+}
+
 static void end_a_stream_with_an_error(void **state)
 {
     static const char body[] =
@@ -392,7 +424,7 @@ static void read_forms(void **state)
     rv__buf_adds(&b, "--xyz--" CRLF);
     rv__openai o;
     assert_true(rv__openai_translate(m, rv__models_find(m, "default"), RV_OPENAI_EDITS, FORM,
-                                     b.data, b.len, &o));
+                                     b.data, b.len, NULL, &o));
     assert_null(o.errors);
     assert_non_null(strstr(o.task, "\"positivePrompt\":\"a \\\"fox\\\"\""));
     assert_non_null(strstr(o.task, "\"numberResults\":2"));
@@ -499,7 +531,7 @@ static void survive_without_memory(void **state)
         rv__openai o;
         rv__alloc_fail_after(n);
         bool ok = rv__openai_translate(m, rv__models_find(m, "default"), RV_OPENAI_GENERATIONS,
-                                       NULL, body, sizeof body - 1, &o);
+                                       NULL, body, sizeof body - 1, NULL, &o);
         rv__alloc_fail_after(0);
         rv__openai_free(&o);
         if (ok && n > 300)
@@ -518,6 +550,7 @@ int main(void)
         cmocka_unit_test(answer_with_pictures),
         cmocka_unit_test(stream_partial_pictures),
         cmocka_unit_test(end_a_stream_with_an_error),
+        cmocka_unit_test(idempotency_keys),
         cmocka_unit_test(estimate_without_running),
         cmocka_unit_test(read_forms),
         cmocka_unit_test(survive_broken_forms),

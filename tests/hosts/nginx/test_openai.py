@@ -8,7 +8,7 @@ import unittest
 import zlib
 import struct
 
-from harness import Nginx, ServerCase, kind, picture, read_reply, reset, wait_until
+from harness import Daemon, Nginx, ServerCase, kind, picture, read_reply, reset, wait_until
 
 SMALL = {"prompt": "a fox", "size": "128x128", "steps": 2, "seed": 7}
 ROUTES = "location /v1/ { reverie openai; %s }"
@@ -241,6 +241,33 @@ class TooLong(OpenAICase):
         self.assertRefused(self.post(steps=500), 504, "UPSTREAM_TIMEOUT")
         with self.assertRaises(http.client.IncompleteRead):
             self.post(steps=500, stream=True)
+
+
+class Repeats(unittest.TestCase):
+    """A key of the client's stands for the task, which the daemon knows again."""
+
+    def test_idempotency_key(self):
+        daemon = Daemon()
+        server = Nginx(http=f"reverie_daemon unix:{daemon.socket};", locations=ROUTES % "", results=daemon.results)
+        server.spare = 64
+
+        def post(key, prompt="a fox"):
+            return server.request("POST", "/v1/images/generations", json.dumps(
+                {"prompt": prompt, "size": "128x128", "steps": 1, "response_format": "b64_json"}),
+                {"Content-Type": "application/json", **({"Idempotency-Key": key} if key else {})})
+        try:
+            daemon.start()
+            server.start()
+            first, again = post("order 17"), post("order 17")
+            self.assertEqual((first.status, again.status), (200, 200), again.body[:500])
+            self.assertEqual(first.json()["data"], again.json()["data"])
+            self.assertNotEqual(first.json()["data"], post("order 18").json()["data"])
+            self.assertNotEqual(first.json()["data"], post(None).json()["data"])
+            self.assertNotEqual(first.json()["data"], post("order 17", "a hedgehog").json()["data"])
+            server.verify()
+        finally:
+            server.stop()
+            daemon.stop()
 
 
 if __name__ == "__main__":
