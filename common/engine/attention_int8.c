@@ -37,22 +37,25 @@ static RV__VECTOR void subtract(float *restrict to, const float *restrict from,
         to[i] = from[i] - mean[i] * by;
 }
 
-/* room: 64 keys and their mean. */
+/* room: some keys and the mean of all. */
 static void pack_keys(const rv__heads *a, const float *from, int64_t stride, float *room,
                       rv__int8_block *out)
 {
-    float *mean = room + RV__INT8_PANEL * a->head;
+    float *mean = room + RV__INT8_ROWS * a->head;
 
     memset(mean, 0, (size_t)a->head * sizeof *mean);
     for (int64_t r = 0; r < a->keys; r++)
         add_row(mean, from + r * stride, a->head);
     for (int64_t at = 0; at < a->keys; at += RV__INT8_PANEL) {
-        int64_t rows = a->keys - at < RV__INT8_PANEL ? a->keys - at : RV__INT8_PANEL;
+        for (int i = 0; i < RV__INT8_PANEL; i += RV__INT8_ROWS) {
+            int64_t rows = a->keys - at - i;
 
-        for (int64_t r = 0; r < rows; r++)
-            subtract(room + r * a->head, from + (at + r) * stride, mean, 1.0f / (float)a->keys,
-                     a->head);
-        rv__int8_pack(room, rows, a->head, a->head, false, out);
+            rows = rows < 0 ? 0 : rows > RV__INT8_ROWS ? RV__INT8_ROWS : rows;
+            for (int64_t r = 0; r < rows; r++)
+                subtract(room + r * a->head, from + (at + i + r) * stride, mean,
+                         1.0f / (float)a->keys, a->head);
+            rv__int8_pack(room, rows, a->head, a->head, false, i, out);
+        }
         out += rv__int8_blocks(a->head);
     }
 }
@@ -168,7 +171,7 @@ bool rv__attention_int8_fits(rv__graph *g, const rv__heads *a, const struct ggml
 
 void rv__attention_int8(rv__heads *a)
 {
-    size_t packing = (size_t)((RV__INT8_PANEL + 1) * a->head) * sizeof(float);
+    size_t packing = (size_t)((RV__INT8_ROWS + 1) * a->head) * sizeof(float);
 
     a->tile = TILE;
     a->scratch = scratch_bytes(a) > packing ? scratch_bytes(a) : packing;

@@ -176,28 +176,27 @@ static VNNI void put_outputs(const __m512i fours[16], __m512 scale, bool for_sha
 }
 
 VNNI void rv__int8_pack(const float *w, int64_t rows, int64_t ldw, int64_t in, bool for_shares,
-                        rv__int8_block *out)
+                        int output, rv__int8_block *out)
 {
-    for (int64_t at = 0; at < in; at += RV__INT8_BLOCK, out++)
-        for (int o = 0; o < RV__INT8_PANEL; o += 16) {
-            __m512 outputs[16];
-            __m512i fours[16];
-            float scale[16];
+    for (int64_t at = 0; at < in; at += RV__INT8_BLOCK, out++) {
+        __m512 outputs[16];
+        __m512i fours[16];
+        float scale[16];
 
-            for (int i = 0; i < 16; i++) {
-                __m512 x[4];
-                float most;
+        for (int i = 0; i < 16; i++) {
+            __m512 x[4];
+            float most;
 
-                load(x, w + (o + i) * ldw + at, o + i < rows ? in - at : 0);
-                most = largest(x);
-                scale[i] = most / 127;
-                outputs[i] = _mm512_castsi512_ps(to_bytes(x, bytes_by(most)));
-            }
-            rv__transpose(outputs);
-            for (int k = 0; k < 16; k++)
-                fours[k] = _mm512_castps_si512(outputs[k]);
-            put_outputs(fours, _mm512_loadu_ps(scale), for_shares, o, out);
+            load(x, w + i * ldw + at, i < rows ? in - at : 0);
+            most = largest(x);
+            scale[i] = most / 127;
+            outputs[i] = _mm512_castsi512_ps(to_bytes(x, bytes_by(most)));
         }
+        rv__transpose(outputs);
+        for (int k = 0; k < 16; k++)
+            fours[k] = _mm512_castps_si512(outputs[k]);
+        put_outputs(fours, _mm512_loadu_ps(scale), for_shares, output, out);
+    }
 }
 
 /* Four inputs of sixteen outputs as bytes. */
@@ -262,9 +261,9 @@ int64_t rv__int8_shares(const float *x, int64_t in, uint8_t *out)
 }
 
 void rv__int8_pack(const float *w, int64_t rows, int64_t ldw, int64_t in, bool for_shares,
-                   rv__int8_block *out)
+                   int output, rv__int8_block *out)
 {
-    (void)w, (void)rows, (void)ldw, (void)in, (void)for_shares, (void)out;
+    (void)w, (void)rows, (void)ldw, (void)in, (void)for_shares, (void)output, (void)out;
 }
 
 void rv__int8_pack_columns(const float *w, int64_t columns, int64_t ldw, int64_t in,

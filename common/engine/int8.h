@@ -41,12 +41,14 @@ void rv__int8_row(const float *x, int64_t in, uint8_t *out);
 /* Numbers from 0 to 1 that need no sign, all with the scale 1/255.  Returns the sum of the bytes. */
 int64_t rv__int8_shares(const float *x, int64_t in, uint8_t *out);
 
-/* One panel of weights, rows (at most 64) x in, to blocks of 64-byte alignment.  Inputs will be
- * those of rv__int8_row or, for shares, those of rv__int8_shares. */
+/* Sixteen outputs of a panel of weights, from the given one on: rows (fewer are filled up with zeros,
+ * also none) x in, to blocks of 64-byte alignment.  Inputs will be those of rv__int8_row or, for
+ * shares, those of rv__int8_shares. */
+enum { RV__INT8_ROWS = 16 };
 void rv__int8_pack(const float *w, int64_t rows, int64_t ldw, int64_t in, bool for_shares,
-                   rv__int8_block *out);
+                   int output, rv__int8_block *out);
 
-/* The same from in x rows (at most 64): columns are outputs. */
+/* A whole panel from in rows of at most 64 columns, which are the outputs. */
 void rv__int8_pack_columns(const float *w, int64_t columns, int64_t ldw, int64_t in,
                            bool for_shares, rv__int8_block *out);
 

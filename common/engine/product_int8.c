@@ -56,14 +56,18 @@ typedef struct scratch {
     float *floats, *tile[2];
 } scratch;
 
+/* Few rows at a time, so that their floats stay in the second cache. */
 static void pack_panel(const struct ggml_tensor *w, int64_t panel, float *floats,
                        rv__int8_block *out)
 {
-    int64_t first = panel * RV__INT8_PANEL, rows = w->ne[1] - first;
+    for (int i = 0; i < RV__INT8_PANEL; i += RV__INT8_ROWS) {
+        int64_t first = panel * RV__INT8_PANEL + i, rows = w->ne[1] - first;
 
-    rows = rows < RV__INT8_PANEL ? rows : RV__INT8_PANEL;
-    rv__weight_rows(w, first, rows, floats);
-    rv__int8_pack(floats, rows, w->ne[0], w->ne[0], false, out);
+        rows = rows < 0 ? 0 : rows > RV__INT8_ROWS ? RV__INT8_ROWS : rows;
+        if (rows > 0)
+            rv__weight_rows(w, first, rows, floats);
+        rv__int8_pack(floats, rows, w->ne[0], w->ne[0], false, i, out);
+    }
 }
 
 /* The panel where it is kept, or in own when another thread is just packing it or nobody may. */
@@ -171,7 +175,7 @@ static scratch scratch_at(const product *p, char *at)
 static size_t scratch_bytes(const product *p)
 {
     return 2 * (size_t)p->blocks * sizeof(rv__int8_block) +
-           (size_t)(2 * p->tile_rows + p->in) * RV__INT8_PANEL * sizeof(float);
+           (size_t)(2 * p->tile_rows * RV__INT8_PANEL + p->in * RV__INT8_ROWS) * sizeof(float);
 }
 
 static RV__VECTOR void finish_row(float *restrict y, const float *restrict x,

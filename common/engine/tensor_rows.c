@@ -87,7 +87,7 @@ static void read_float8(const rv__tensor *t, const uint8_t *from, int64_t n, flo
     }
 }
 
-/* The upper halves of floats.  ggml does it one by one. */
+/* The upper halves of floats.  ggml does it one by one, here and below. */
 static RV__VECTOR void read_bf16(const uint16_t *restrict from, int64_t n, float *restrict out)
 {
     for (int64_t i = 0; i < n; i++) {
@@ -97,12 +97,58 @@ static RV__VECTOR void read_bf16(const uint16_t *restrict from, int64_t n, float
     }
 }
 
+/* A scale of q4_K and what is taken away, of six bits each: eight pairs in twelve bytes. */
+static void scale_of(const uint8_t *packed, int i, int *scale, int *least)
+{
+    if (i < 4) {
+        *scale = packed[i] & 63;
+        *least = packed[i + 4] & 63;
+    } else {
+        *scale = (packed[i + 4] & 15) | (packed[i - 4] >> 6) << 4;
+        *least = packed[i + 4] >> 4 | (packed[i] >> 6) << 4;
+    }
+}
+
+static RV__VECTOR void read_nibbles(const uint8_t *restrict from, const float *restrict scale,
+                                    const float *restrict least, float *restrict out)
+{
+    for (int i = 0; i < 32; i++)
+        out[i] = scale[0] * (float)(from[i] & 15) - least[0];
+    for (int i = 0; i < 32; i++)
+        out[32 + i] = scale[1] * (float)(from[i] >> 4) - least[1];
+}
+
+/* ggml's way with vectors: 256 numbers in two halves, twelve bytes of scales and 128 of nibbles. */
+static void read_q4_k(const uint8_t *from, int64_t n, float *out)
+{
+    enum { NUMBERS = 256, BYTES = 144, HEAD = 4, SCALES = 12 };
+
+    for (; n > 0; n -= NUMBERS, from += BYTES, out += NUMBERS) {
+        float scale[8], least[8], by, off;
+        ggml_fp16_t both[2];
+
+        memcpy(both, from, sizeof both);
+        by = ggml_fp16_to_fp32(both[0]), off = ggml_fp16_to_fp32(both[1]);
+        for (int i = 0; i < 8; i++) {
+            int a, b;
+
+            scale_of(from + HEAD, i, &a, &b);
+            scale[i] = by * (float)a;
+            least[i] = off * (float)b;
+        }
+        for (int i = 0; i < 4; i++)
+            read_nibbles(from + HEAD + SCALES + 32 * i, scale + 2 * i, least + 2 * i, out + 64 * i);
+    }
+}
+
 void rv__floats_of(enum ggml_type type, const void *from, int64_t n, float *out)
 {
     if (type == GGML_TYPE_F32)
         memcpy(out, from, (size_t)n * sizeof *out);
     else if (type == GGML_TYPE_BF16)
         read_bf16(from, n, out);
+    else if (type == GGML_TYPE_Q4_K)
+        read_q4_k(from, n, out);
     else
         ggml_get_type_traits(type)->to_float(from, out, n);
 }

@@ -1,14 +1,16 @@
 #!/usr/bin/env python3
 """Steps of the middle-sized transformer of bench_engine.c against PyTorch on the same CPU.
 
-Engine and PyTorch make steps in turns, so that the load of the machine meets both, and the least of
-each counts.  PyTorch's model is that of config/demo-model/model.py (fused projections, experts as
+Engine and PyTorch make steps in turns, so that the load of the machine meets both.  Medians are
+printed; a ratio is the median of the rounds' ratios, and a line beside it tells the least and the
+largest of them.  PyTorch's model is that of config/demo-model/model.py (fused projections, experts as
 sorted blocks, scaled_dot_product_attention), with the texts projected beforehand as the engine does.
 Resident memory is that of a process that has one model and has made steps.
 
-THREADS="2 4" ROUNDS=5 change what is measured.
+THREADS="2 4" ROUNDS=7 change what is measured; VERBOSE=1 prints every step.
 """
 import os
+import statistics
 import subprocess
 import sys
 import time
@@ -82,14 +84,14 @@ def measure(threads, rounds):
              for maker, command, kinds in (('engine', (ENGINE, 'steps'), ('float32', 'fast')),
                                            ('torch', (sys.executable, __file__), ('float32', 'bfloat16')))
              for kind in kinds if kind != 'bfloat16' or bfloat16_pays(threads)}
-    best, memory = {}, {}
+    took, memory = {name: [] for name in peers}, {}
     try:
         for _ in range(rounds):
             for name, process in peers.items():
-                if best.get(name, 0) > 1.5 * best.get('torch float32', 1e9):
-                    continue  # bfloat16 without instructions for it: once is enough
+                if name == 'torch bfloat16' and took[name] and took[name][0] > 1.5 * took['torch float32'][0]:
+                    continue  # no instructions for it: once is enough
                 seconds, memory[name] = step(process)
-                best[name] = min(seconds, best.get(name, seconds))
+                took[name].append(seconds)
                 if os.environ.get('VERBOSE'):
                     print(f'# {name}: {seconds:.3f} s, {memory[name]} MB', flush=True)
     finally:
@@ -97,13 +99,23 @@ def measure(threads, rounds):
             process.stdin.close()
             process.wait()
             process.stdout.close()
-    torch_best = min(value for name, value in best.items() if name.startswith('torch'))
-    for kind, name, peer, value in (('float32', 'float32', 'pytorch float32', best['torch float32']),
-                                    ('fast', 'fast', 'best of pytorch', torch_best)):
-        own = best['engine ' + kind]
-        print(f'bench torch_{name}_{threads}_threads: {own:.3f} s/step | {peer} {value:.3f} s/step | '
-              f'ratio {own / value:.2f}')
-    bfloat16 = f'{best["torch bfloat16"]:.3f} s/step' if 'torch bfloat16' in best else 'over three times float32'
+    report(threads, took, memory)
+
+
+def report(threads, took, memory):
+    """The first round warms up: memory is touched and weights are packed for the first time."""
+    took = {name: values[1:] or values for name, values in took.items()}
+    both = took.get('torch bfloat16', [])
+    best = ([min(pair) for pair in zip(took['torch float32'], both)] if len(both) == len(took['torch float32'])
+            else took['torch float32'])
+    for kind, peer, values in (('float32', 'pytorch float32', took['torch float32']), ('fast', 'best of pytorch', best)):
+        own = took['engine ' + kind]
+        ratios = [a / b for a, b in zip(own, values)]
+        print(f'bench torch_{kind}_{threads}_threads: {statistics.median(own):.3f} s/step | {peer} '
+              f'{statistics.median(values):.3f} s/step | ratio {statistics.median(ratios):.2f}')
+        print(f'# {len(ratios)} rounds: ratios {min(ratios):.2f} to {max(ratios):.2f}, '
+              f'least times {min(own):.3f} and {min(values):.3f} s')
+    bfloat16 = f'{statistics.median(both):.3f} s/step' if both else 'over three times float32'
     print(f'# pytorch bfloat16: {bfloat16} at {threads} threads')
     for kind in ('float32', 'fast'):
         own, peer = memory['engine ' + kind], memory['torch float32']
@@ -122,7 +134,7 @@ def main():
         print('# bench torch: PyTorch is not installed (config/box -g train)')
         return None
     for threads in os.environ.get('THREADS', '2 4').split():
-        measure(int(threads), int(os.environ.get('ROUNDS', '5')))
+        measure(int(threads), int(os.environ.get('ROUNDS', '7')))
     return None
 
 

@@ -227,7 +227,7 @@ static void what_is_not_finite_does_no_harm(void **state)
     for (int i = 0; i < 200; i++)
         x[i] = i % 3 == 0 ? NAN : i % 3 == 1 ? INFINITY : -1e38f;
     rv__int8_row(x, 200, row);
-    rv__int8_pack(x, 1, 200, 200, false, blocks);
+    rv__int8_pack(x, 1, 200, 200, false, 0, blocks);
     rv__int8_shares(x, 200, row);
 }
 
