@@ -41,6 +41,7 @@ static const char usage_text[] =
     "                      or http://HOST:PORT/v1 through the OpenAI protocol\n"
     "  --models DIR        folder with model cards\n"
     "  --threads N         threads of the engine\n"
+    "  --device NAME       what makes its large products: Vulkan, CUDA0, cpu\n"
     "  --stub              paint a test picture without a model\n";
 
 enum {
@@ -72,7 +73,7 @@ static const struct {
               {"strength", "strength", false},
               {"weighting", "promptWeighting", true}};
 
-static const char *const setting_names[] = {"daemon", "models", "threads"};
+static const char *const setting_names[] = {"daemon", "models", "threads", "device"};
 
 enum { LORAS = 32 }; /* the request check says it when there are more than the model takes */
 enum {
@@ -92,6 +93,7 @@ static const struct option options[] = {{"output", required_argument, NULL, 'o'}
                                         {"remote", required_argument, NULL, OPT_SETTING},
                                         {"models", required_argument, NULL, OPT_SETTING + 1},
                                         {"threads", required_argument, NULL, OPT_SETTING + 2},
+                                        {"device", required_argument, NULL, OPT_SETTING + 3},
                                         {"model", required_argument, NULL, OPT_FIELD + MODEL},
                                         {"seed", required_argument, NULL, OPT_FIELD + 1},
                                         {"steps", required_argument, NULL, OPT_FIELD + 2},

@@ -31,6 +31,8 @@ static const char usage_text[] =
     "  --executor NAME    auto or stub (stub paints pictures without a model)\n"
     "  --stub-ms N        how long the stub takes per step, milliseconds\n"
     "  --threads N        threads of the engine (default: cores - 1)\n"
+    "  --device NAME      what makes its large products: Vulkan, CUDA0, cpu (default: REVERIE_DEVICE, or\n"
+    "                     the processor)\n"
     "  --queue N          most tasks that wait or run at once, beside stored ones (default 64)\n"
     "  --queue PLACE      where stored tasks live instead of DIR/queue.db: the path of an SQLite file,\n"
     "                     or redis://[:PASSWORD@]HOST[:PORT][/DATABASE][?lease=MS] (Valkey), which\n"
@@ -70,7 +72,7 @@ enum { OPT_SOCKET = 256, OPT_STATE, OPT_PRELOAD, OPT_GRACE, OPT_HELP, OPT_VERSIO
  */
 static const char *const settings[] = {
     "models",          "model",        "results_url", "executor",           "stub_ms",
-    "threads",         "queue",        "max_steps",   "results_ttl",        "preview_steps",
+    "threads",         "device",       "queue",        "max_steps",   "results_ttl",        "preview_steps",
     "fetch",           "fetch_allow",  "fetch_deny",  "fetch_ports",        "fetch_https",
     "fetch_timeout",   "fetch_size",   "backlog",     "attempts",           "webhook_secret",
     "webhook_tries",   "upload_tries", "ca_file",     "service_connect_ms", "service_silence",

@@ -13,6 +13,7 @@
 
 typedef struct engine {
     int threads, preview_steps;
+    char *device_setting, *device_name; /* the host's choice; what is open (NULL: the default) */
     rv__device *device;
     char *path; /* of the open model */
     char *machines_text; /* what the card says of machines, as JSON */
@@ -155,6 +156,24 @@ static rv_status read_precision(const rv__model *model, bool *fast, rv_error *er
                           model->id, word);
 }
 
+/* The device that the card wants, or the host, or the environment. */
+static rv_status open_device(engine *e, const rv__model *model, rv_error *err)
+{
+    const char *name = rv__json_get_string(model ? model->engine : NULL, "device", e->device_setting),
+               *now = e->device_name;
+
+    if (e->device && (name && now ? strcmp(name, now) == 0 : name == now))
+        return RV_OK;
+    close_model(e);
+    rv__device_close(e->device);
+    e->device = NULL;
+    rv__free(e->device_name);
+    e->device_name = name ? rv__strdup(name) : NULL;
+    if (name && !e->device_name)
+        return rv__fail(err, RV_MEMORY, "out of memory");
+    return rv__device_open_with(name, e->threads, &e->device, err);
+}
+
 /* One model is open at a time; its weights are mapped, so that changing back is cheap. */
 static rv_status open_weights(engine *e, const rv__model *model, rv_error *err)
 {
@@ -169,8 +188,6 @@ static rv_status open_weights(engine *e, const rv__model *model, rv_error *err)
         return RV_OK;
     }
     close_model(e);
-    if (!e->device)
-        status = rv__device_open(e->threads, &e->device, err);
     if (status == RV_OK)
         status = rv__weights_open(path, &e->weights, err);
     if (status == RV_OK)
@@ -231,8 +248,10 @@ static rv_status open_machines(engine *e, const rv__model *model, rv_error *err)
 static rv_status open_model(engine *e, const rv__model *model, rv_error *err)
 {
     bool fast = false;
-    rv_status status = open_weights(e, model, err);
+    rv_status status = open_device(e, model, err);
 
+    if (status == RV_OK)
+        status = open_weights(e, model, err);
     if (status == RV_OK)
         status = open_machines(e, model, err);
     if (status == RV_OK)
@@ -540,6 +559,8 @@ static void engine_close(void *self)
         return;
     close_model(e);
     rv__device_close(e->device);
+    rv__free(e->device_name);
+    rv__free(e->device_setting);
     rv__free(e);
 }
 
@@ -556,6 +577,11 @@ rv_status rv__engine_open(const rv__executor_options *o, const rv__executor **ex
 
     if (!e)
         return rv__fail(err, RV_MEMORY, "out of memory");
+    e->device_setting = o->device ? rv__strdup(o->device) : NULL;
+    if (o->device && !e->device_setting) {
+        rv__free(e);
+        return rv__fail(err, RV_MEMORY, "out of memory");
+    }
     e->threads = o->threads;
     e->preview_steps = o->preview_steps;
     atomic_init(&e->is_loaded, false);

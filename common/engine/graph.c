@@ -78,10 +78,8 @@ static void load_backends(void)
 {
     ggml_log_set(quiet, NULL);
     /* Vulkan's products are to be as exact as it can. */
-    if (getenv("REVERIE_DEVICE")) {
-        setenv("GGML_VK_DISABLE_F16", "1", 0);
-        setenv("GGML_VK_DISABLE_INTEGER_DOT_PRODUCT", "1", 0);
-    }
+    setenv("GGML_VK_DISABLE_F16", "1", 0);
+    setenv("GGML_VK_DISABLE_INTEGER_DOT_PRODUCT", "1", 0);
     ggml_backend_load_all();
     /* Our kernels call sgemm from all threads of the device at once; each call must stay on its own
      * thread.  This is for OpenBLAS with its own pool; its OpenMP build is told in rv__graph_run.
@@ -101,6 +99,11 @@ static void set_threads(ggml_backend_t backend, int threads)
 
 rv_status rv__device_open(int threads, rv__device **out, rv_error *err)
 {
+    return rv__device_open_with(NULL, threads, out, err);
+}
+
+rv_status rv__device_open_with(const char *name, int threads, rv__device **out, rv_error *err)
+{
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     rv__device *d;
 
@@ -119,9 +122,10 @@ rv_status rv__device_open(int threads, rv__device **out, rv_error *err)
                         "ggml has no back end for this CPU (is libggml-cpu installed?)");
     }
     set_threads(d->backend, d->threads);
-    const char *gpu = getenv("REVERIE_DEVICE");
-    if (gpu && *gpu && strcasecmp(gpu, "cpu") != 0) {
-        rv_status status = rv__gpu_open(gpu, &d->gpu, err);
+    if (!name)
+        name = getenv("REVERIE_DEVICE");
+    if (name && *name && strcasecmp(name, "cpu") != 0) {
+        rv_status status = rv__gpu_open(name, &d->gpu, err);
         if (status != RV_OK) {
             rv__device_close(d);
             return status;

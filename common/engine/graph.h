@@ -27,6 +27,12 @@ typedef struct rv__device rv__device;
 /* Chooses the CPU variant of this machine.  threads <= 0: cores - 1, at least 1.  out
  * (rv__device_close). */
 rv_status rv__device_open(int threads, rv__device **out, rv_error *err);
+
+/* The same with another device that makes the products: what ggml's name for it begins with
+ * ("Vulkan", "CUDA0"), "cpu" for none; NULL: what REVERIE_DEVICE says, which is what
+ * rv__device_open takes.  RV_UNSUPPORTED names those that are
+ * there. */
+rv_status rv__device_open_with(const char *name, int threads, rv__device **out, rv_error *err);
 void rv__device_close(rv__device *d);
 int rv__device_threads(const rv__device *d);
 

@@ -58,7 +58,7 @@ rv_status rv__gpu_open(const char *name, rv__gpu **out, rv_error *err)
     rv__buf_init(&others, 1000);
     ggml_backend_dev_t device = find_device(name, &others);
     if (status == RV_OK && !device)
-        status = rv__fail(err, RV_NOT_FOUND, "there is no device \"%.60s\" (there are: %s)", name,
+        status = rv__fail(err, RV_UNSUPPORTED, "there is no device \"%.60s\" (there are: %s)", name,
                           others.len ? others.data : "none besides the processor");
     if (status == RV_OK) {
         gpu->size = NODES * ggml_tensor_overhead() + ggml_graph_overhead_custom(NODES, false);

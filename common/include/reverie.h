@@ -120,6 +120,8 @@ RV_API void rv_close(rv *r);
  *   executor     auto | stub    (stub paints a picture from a hash of the task without any model: for tests)
  *   stub_ms      how long the stub takes per step, milliseconds (0)
  *   threads      threads of the engine (0: cores - 1)
+ *   device       what makes the engine's large products: the beginning of a name that ggml gives a device (Vulkan,
+ *                CUDA0), or cpu; a model's card may name another (what REVERIE_DEVICE says; the processor)
  *   queue        most tasks that wait or run at once (64)
  *   store        where asynchronous tasks and finished results are kept: the path of an SQLite file, which is made
  *                when it is missing and used by one process at a time, or redis://[:PASSWORD@]HOST[:PORT][/DATABASE]

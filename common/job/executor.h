@@ -104,6 +104,7 @@ typedef struct rv__executor {
 /* What an executor may know about its context. */
 typedef struct rv__executor_options {
     int threads;     /* 0: cores - 1                                     */
+    const char *device; /* that makes the products; NULL: as the environment says */
     int stub_ms;     /* stub: milliseconds per step                      */
     int preview_steps; /* every so many steps bring a preview; 0: none   */
     const char *url; /* daemon: unix:PATH or http://HOST:PORT[/PATH]     */

@@ -31,6 +31,7 @@ static const row rows[] = {
     {"serve", TEXT, offsetof(rv__setup, serve)},
     {"store", TEXT, offsetof(rv__setup, store)},
     {"ca_file", TEXT, offsetof(rv__setup, ca_file)},
+    {"device", TEXT, offsetof(rv__setup, device)},
     {"service_connect_ms", NUMBER, offsetof(rv__setup, service_connect_ms), 1, 600000, 10000},
     {"service_silence", NUMBER, offsetof(rv__setup, service_silence), 1, 3600, 150},
     {"service_pause_ms", NUMBER, offsetof(rv__setup, service_pause_ms), 1, 60000, 500},

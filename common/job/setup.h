@@ -14,6 +14,7 @@ typedef struct rv__setup {
     char *serve;       /* NULL: every model           */
     char *store;       /* NULL: nothing is kept       */
     char *ca_file;     /* NULL: the system's      */
+    char *device;      /* NULL: as the environment says */
     int64_t service_connect_ms, service_silence, service_pause_ms;
     int64_t executor;  /* RV__AUTO or RV__STUB        */
     int64_t stub_ms, threads, queue, results_ttl, max_steps, max_tasks, preview_steps;

@@ -106,6 +106,7 @@ static void *work(void *arg)
 static rv_status open_executor(rv *r, rv_error *err)
 {
     rv__executor_options o = {.threads = (int)r->setup.threads,
+                              .device = r->setup.device,
                               .stub_ms = (int)r->setup.stub_ms,
                               .preview_steps = (int)r->setup.preview_steps,
                               .url = r->setup.daemon,

@@ -142,6 +142,7 @@ function template:next() end
 ---@field model? string|string[] one more card, weights folder or file
 ---@field threads? integer
 ---@field queue? integer
+---@field device? string what makes the large products of an engine in this process: "Vulkan", "CUDA0", "cpu"
 ---@field preview_steps? integer a preview every so many steps
 
 ---@class reverie.Client

@@ -488,5 +488,33 @@ class Forms(unittest.TestCase):
             self.assertIn(word, err)
 
 
+class Device(unittest.TestCase):
+    """What makes the products: the card says it, or the option, or the environment; a missing one is named."""
+
+    def generate(self, card, option=None, environment=None):
+        with tempfile.TemporaryDirectory(prefix="reverie-device-") as folder:
+            path = os.path.join(folder, "card.json")
+            with open(path, "w") as f:
+                json.dump({"id": "local:device@1", "name": "device", "family": "hidream",
+                           "executors": [{"name": "engine"}],
+                           "engine": {"weights": MODEL, **({"device": card} if card else {})}}, f)
+            done = subprocess.run([REVERIE, "generate", "x", "-o", os.path.join(folder, "x.png"), "--model", path,
+                                   "--steps", "1", "--width", "128", "--height", "128",
+                                   *(["--device", option] if option else [])],
+                                  env={**os.environ, **({"REVERIE_DEVICE": environment} if environment else {})},
+                                  capture_output=True, timeout=300)
+        return done.returncode, done.stderr.decode()
+
+    def test_missing(self):
+        for where in [("Absent7",), (None, "Absent7"), (None, None, "Absent7")]:
+            status, err = self.generate(*where)
+            self.assertEqual(status, 1)
+            self.assertIn('there is no device "Absent7" (there are: ', err)
+
+    def test_order(self):
+        for where in [("cpu", "Absent7"), ("CPU", None, "Absent7"), (None, "cpu", "Absent7")]:
+            self.assertEqual(self.generate(*where)[0], 0)
+
+
 if __name__ == "__main__":
     unittest.main()

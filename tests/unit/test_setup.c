@@ -19,6 +19,7 @@ static void values_are_checked(void **state)
         {"stub_ms", "60000", RV_OK, ""},
         {"stub_ms", "60001", RV_VALIDATION, "60000"},
         {"threads", "0", RV_OK, ""},
+        {"device", "Vulkan", RV_OK, ""},
         {"results_ttl", "0", RV_OK, ""},
         {"max_steps", "10", RV_OK, ""},
         {"strict", "off", RV_OK, ""},
