@@ -1,6 +1,6 @@
-/* Attention: chooses a way, and makes tiles of query rows the tasks of all threads.  The way that is
- * always there is exact in float32, with two sgemm calls and a softmax per tile and head.  Must never
- * hold more of the score matrix than one tile per thread. */
+/* Attention: chooses a way, and makes tiles of query rows the tasks of all threads.  The way that
+ * is always there is exact in float32, with two sgemm calls and a softmax per tile and head.  Must
+ * never hold more of the score matrix than one tile per thread. */
 #include <cblas.h>
 #include <math.h>
 #include <string.h>

@@ -158,6 +158,7 @@ static int serve_steps(const char *folder, int threads, bool fast)
     if (rv__device_open(threads, &d, &err) == RV_OK &&
         rv__weights_open(folder, &w, &err) == RV_OK &&
         rv__transformer_open(d, w, &t, &err) == RV_OK) {
+        remove_model(folder); /* it is mapped: nothing stays however this ends */
         in = kit_inputs_new(t, MID_SIDE);
         took = kit_prepare(t, &in, fast, &err) == RV_OK ? 0 : -1;
     }

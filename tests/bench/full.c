@@ -1,10 +1,12 @@
-/* The full-size transformer with random weights in four bits (q4_K, 17.1 billion parameters, 9.6 GB):
- * seconds per step at 512x512 and 1024x1024, resident memory, start-up, and the share of the best
+/* The full-size transformer with random weights in four bits (q4_K, 17.1 billion parameters, 9.6
+ * GB): seconds per step at 512x512 and 1024x1024, resident memory, start-up, and the share of the best
  * product rate.
  *
- *   full [512|1024|both [fast|float32|both [sixteenth]]]     THREADS=N STEPS=N TMPDIR=DIR (/var/tmp)
+ *   full [512|1024|both [fast|float32|both [sixteenth]]]
+ *   THREADS=N STEPS=N TMPDIR=DIR (/var/tmp)
  *
- * "sixteenth" has one double block for 16 and two single ones for 32: to try this program in a minute.
+ * "sixteenth" has one double block for 16 and two single ones for 32: to try this program in a
+ * minute.
  * The file is removed as soon as it is mapped, so that nothing stays however this ends.
  *
  * The rate is that of one large product with operands of the same kind, weights packed beforehand:
@@ -102,7 +104,8 @@ static bool make_file(const char *path, bool sixteenth)
     bool done;
 
     gguf_set_val_str(w.gguf, "general.architecture", "hidream");
-    kit_tensors(&(kit_model){D, ROUTED, SHARED, sixteenth ? 1 : 16, sixteenth ? 2 : 32, tensor, &w});
+    kit_tensors(
+        &(kit_model){D, ROUTED, SHARED, sixteenth ? 1 : 16, sixteenth ? 2 : 32, tensor, &w});
     done = (sixteenth || (w.count == TENSORS && w.parameters == PARAMETERS)) &&
            gguf_write_to_file(w.gguf, path, true) && write_data(&w, path);
     gguf_free(w.gguf);
@@ -124,9 +127,11 @@ static bool make_config(const char *path)
     f = fopen(folder, "w");
     if (f)
         fputs("{\"patch_size\":2,\"in_channels\":16,\"num_layers\":1,\"num_single_layers\":2,"
-              "\"attention_head_dim\":128,\"num_attention_heads\":20,\"caption_channels\":[4096,4096],"
+              "\"attention_head_dim\":128,\"num_attention_heads\":20,"
+              "\"caption_channels\":[4096,4096],"
               "\"text_emb_dim\":2048,\"num_routed_experts\":4,\"num_activated_experts\":2,"
-              "\"axes_dims_rope\":[64,32,32],\"max_resolution\":[128,128],\"llama_layers\":[0,1,2]}",
+              "\"axes_dims_rope\":[64,32,32],\"max_resolution\":[128,128],"
+              "\"llama_layers\":[0,1,2]}",
               f);
     return f && fclose(f) == 0;
 }
@@ -227,8 +232,8 @@ static void print_steps(const rv__transformer *t, int size, bool fast, double st
     const char *kind = fast ? "fast" : "float32";
     double flops = rv__transformer_flops(t);
 
-    printf("bench full_%d_%s: %.2f s/step | one product's rate %.2f s/step | ratio %.2f\n", size, kind,
-           step, flops / rate, step * rate / flops);
+    printf("bench full_%d_%s: %.2f s/step | one product's rate %.2f s/step | ratio %.2f\n", size,
+           kind, step, flops / rate, step * rate / flops);
     printf("# %.1f TFLOP at %.0f GFLOP/s: %.0f %% of %.0f GFLOP/s (goal: 60 %%)\n", flops * 1e-12,
            flops / step * 1e-9, 100 * flops / step / rate, rate * 1e-9);
     printf("bench full_%d_%s_resident: %ld MB | limit %d MB | ratio %.2f\n", size, kind,
@@ -299,7 +304,8 @@ int main(int argc, char **argv)
     fflush(stdout);
     for (int fast = 1; fast >= 0; fast--)
         for (int side = 512; side <= 1024; side *= 2)
-            if (is_asked(kind, fast ? "fast" : "float32") && is_asked(size, side == 512 ? "512" : "1024"))
+            if (is_asked(kind, fast ? "fast" : "float32") &&
+                is_asked(size, side == 512 ? "512" : "1024"))
                 done = done && measure(d, t, side, fast, &err);
     if (!done && err.message[0])
         fprintf(stderr, "full: %s\n", err.message);

@@ -1,6 +1,6 @@
 #!/bin/sh
-# device.sh REVERIE MODEL GOLDENS: the networks' goldens with products made through ggml's Vulkan back end; skipped where
-# there is none.  A driver in software will do (mesa-vulkan-drivers, minutes): `make vulkan` brings it.
+# device.sh REVERIE MODEL GOLDENS: every golden with products made through ggml's Vulkan back end; skipped where there is
+# none.  A driver in software will do (mesa-vulkan-drivers, minutes): `make vulkan` brings it.
 set -u
 export REVERIE_DEVICE=Vulkan
 # Named, so that ggml takes a driver in software, too, where there is no GPU.
@@ -11,4 +11,4 @@ case $out in
     echo "no Vulkan device"
     exit 77 ;;
 esac
-exec "$1" parity "$2" "$3" text_encoders transformer
+exec "$1" parity "$2" "$3"

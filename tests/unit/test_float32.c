@@ -50,7 +50,8 @@ static float sum(const float *x, const float *w, int64_t step, int64_t in, float
 static void check_product(int64_t rows, int64_t in, int64_t out, float scale, bool add)
 {
     int64_t ldx = in + 3, ldy = out + 5;
-    float *x = numbers(rows * ldx), *w = numbers(out * (in + 1)), *columns = numbers(in * (out + 2));
+    float *x = numbers(rows * ldx), *w = numbers(out * (in + 1));
+    float *columns = numbers(in * (out + 2));
     float *y = numbers(rows * ldy), *before = malloc((size_t)(rows * ldy) * sizeof *y);
     float *panels = malloc((size_t)rv__float32_room(in, out) * sizeof *panels);
 
@@ -64,14 +65,15 @@ static void check_product(int64_t rows, int64_t in, int64_t out, float scale, bo
         for (int64_t r = 0; r < rows; r++)
             for (int64_t o = 0; o < ldy; o++) {
                 const float *was = before + r * ldy + o;
-                float want = *was;
+                const float *weights = turn ? columns + o : w + o * (in + 1);
+                float want = *was, have = y[r * ldy + o];
 
                 if (o < out)
-                    want = turn ? sum(x + r * ldx, columns + o, out + 2, in, scale, add ? was : NULL)
-                                : sum(x + r * ldx, w + o * (in + 1), 1, in, scale, add ? was : NULL);
-                if (memcmp(&y[r * ldy + o], &want, sizeof want) != 0)
-                    fail_msg("%d x %d x %d, turn %d: [%d][%d] is %.9g, not %.9g", (int)rows, (int)in,
-                             (int)out, turn, (int)r, (int)o, (double)y[r * ldy + o], (double)want);
+                    want = sum(x + r * ldx, weights, turn ? out + 2 : 1, in, scale,
+                               add ? was : NULL);
+                if (memcmp(&have, &want, sizeof want) != 0)
+                    fail_msg("%d x %d x %d, turn %d: [%d][%d] is %.9g, not %.9g", (int)rows,
+                             (int)in, (int)out, turn, (int)r, (int)o, (double)have, (double)want);
             }
     }
     free(x), free(w), free(columns), free(y), free(before), free(panels);
