@@ -211,8 +211,10 @@ grv_request *grv_request_parse(const char *text, GError **error)
     grv_request *q = grv_request_new(GRV_GENERATE);
     bool ok = take_options(q, gimp, error) && take_places(q, all, error);
     static const char *const ours[] = {"gimp", "result", "taskType", "taskUUID"};
-    for (size_t i = 0; i < G_N_ELEMENTS(ours); i++)
-        cJSON_DeleteItemFromObjectCaseSensitive(all, ours[i]);
+    for (size_t i = 0; i < G_N_ELEMENTS(ours); i++) {
+        while (cJSON_GetObjectItemCaseSensitive(all, ours[i])) /* a stranger's may be there twice */
+            cJSON_DeleteItemFromObjectCaseSensitive(all, ours[i]);
+    }
     cJSON_Delete(q->task);
     q->task = all;
     if (ok)

@@ -59,6 +59,8 @@ static char *identity(const rv__record *r)
     rv__buf_init(&b, IDENTITY_MAX);
     for (const rv__value *m = rv__json_first(v); m; m = rv__json_next(m)) {
         const char *key = rv__json_key(m);
+        if (!key) /* a damaged row: it is no object */
+            break;
         if (strcmp(key, "taskUUID") == 0 || (r->is_drawn && strcmp(key, "seed") == 0))
             continue;
         rv__json_write_string(&b, key);

@@ -250,8 +250,9 @@ def one(seed, say):
             seconds = r.choice([-86400, 86400])
             words, lost = f"clock {seconds:+d} s", jump_clock(round, seconds, kill)
         else:
-            early, lasting = r.random() < 0.3, r.random() < 0.5
-            n = int(r.expovariate(1 / {"alloc": 2000, "thread": 3, "map": 4}.get(what, 20))) + 1
+            early, lasting = r.random() < (0.9 if what in ("map", "read", "thread") else 0.3), r.random() < 0.5
+            n = int(r.expovariate(1 / {"alloc": 2000, "thread": 2, "map": 2, "read": 5}.get(what, 20))) + 1
+            lasting = lasting and not (early and what == "send")  # nobody could ask it anything
             error = errno.ENOSPC if what in ("write", "open", "sync") and r.random() < 0.5 else None
             words = f"{what} {n}{' and all after it' if lasting else ''}{' from the start' if early else ''}, kill {kill}"
             lost = fail_calls(round, what, n, lasting, early, kill, error)
