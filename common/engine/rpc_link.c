@@ -26,6 +26,7 @@ static const char magic[3] = {'R', 'V', '1'};
 struct rv__link {
     int fd;
     int patience_ms;
+    int why; /* errno of the last failure */
     SSL_CTX *context; /* NULL: no key */
     SSL *tls;
     rv__rpc_key key;
@@ -79,6 +80,18 @@ rv_status rv__rpc_key_read(const char *path, rv__rpc_key *out, rv_error *err)
 
 /* ---- bytes ---- */
 
+static rv_status silent(const rv__link *l, rv_error *err)
+{
+    return rv__fail(err, RV_TIMEOUT, "was silent for %.1f s", l->patience_ms / 1e3);
+}
+
+/* The kernel may lose its patience first. */
+static rv_status gone(const rv__link *l, rv_error *err)
+{
+    return l->why == ETIMEDOUT ? silent(l, err)
+                               : rv__fail(err, RV_CONNECTION, "has closed the connection");
+}
+
 /* Waits until the socket can be read or written; false: patience has run out, or stop says so. */
 static rv_status wait_for(rv__link *l, short events, int64_t since, rv__link_stop *stop, void *user,
                           rv_error *err)
@@ -95,13 +108,8 @@ static rv_status wait_for(rv__link *l, short events, int64_t since, rv__link_sto
         if (stop && stop(user))
             return rv__fail(err, RV_CANCELLED, "cancelled");
         if (l->patience_ms > 0 && rv__clock_ms() - since > l->patience_ms)
-            return rv__fail(err, RV_TIMEOUT, "was silent for %.1f s", l->patience_ms / 1e3);
+            return silent(l, err);
     }
-}
-
-static rv_status gone(rv_error *err)
-{
-    return rv__fail(err, RV_CONNECTION, "has closed the connection");
 }
 
 /* Some raw bytes of the socket: > 0, 0 when there are none yet, -1 when it is gone. */
@@ -121,7 +129,8 @@ static ssize_t pull_raw(rv__link *l, void *data, size_t size)
     while (n < 0 && errno == EINTR);
     if (n > 0)
         return n;
-    return n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK) ? 0 : -1;
+    l->why = n < 0 ? errno : 0;
+    return l->why == EAGAIN || l->why == EWOULDBLOCK ? 0 : -1;
 }
 
 static rv_status push_raw(rv__link *l, const void *data, size_t size, rv_error *err)
@@ -140,8 +149,9 @@ static rv_status push_raw(rv__link *l, const void *data, size_t size, rv_error *
         }
         if (n < 0 && errno == EINTR)
             continue;
-        if (n == 0 || (errno != EAGAIN && errno != EWOULDBLOCK))
-            return gone(err);
+        l->why = n < 0 ? errno : 0;
+        if (l->why != EAGAIN && l->why != EWOULDBLOCK)
+            return gone(l, err);
         rv_status status = wait_for(l, POLLOUT, since, NULL, NULL, err);
         if (status != RV_OK)
             return status;
@@ -197,7 +207,7 @@ rv_status rv__link_receive_bytes(rv__link *l, void *data, size_t size, rv_error 
         ssize_t n = pull(l, at, size);
 
         if (n < 0)
-            return gone(err);
+            return gone(l, err);
         if (n == 0) {
             rv_status status = wait_for(l, POLLIN, since, NULL, NULL, err);
             if (status != RV_OK)
@@ -515,7 +525,7 @@ rv_status rv__link_send_bytes(rv__link *l, const void *data, size_t size, rv_err
         int n = SSL_write(l->tls, at, size < RECORD ? (int)size : RECORD);
 
         if (n <= 0)
-            return gone(err);
+            return gone(l, err);
         at += n;
         size -= (size_t)n;
         rv_status status = flush(l, err);
@@ -565,7 +575,7 @@ rv_status rv__link_receive_head(rv__link *l, char *kind, uint64_t *size, rv__lin
         ssize_t n = pull(l, l->head + l->head_have, HEAD - l->head_have);
 
         if (n < 0)
-            return gone(err);
+            return gone(l, err);
         if (n == 0)
             status = wait_for(l, POLLIN, since, stop, user, err);
         l->head_have += (size_t)n;

@@ -388,7 +388,7 @@ rv_status rv__machines_prepare(rv__machines *m, size_t i, const rv__part_shape *
     status = prepare(m, it, shape, blocks, weights, err);
     /* A connection that waited may have been closed meanwhile: its machine was started anew, or
      * works for another. */
-    if (status == RV_CONNECTION && is_old) {
+    if ((status == RV_CONNECTION || status == RV_TIMEOUT) && is_old) {
         rv__link_close(it->link);
         it->link = NULL;
         status = prepare(m, it, shape, blocks, weights, err);
