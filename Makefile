@@ -27,6 +27,10 @@ bench: ## figures, each beside a peer of the same run
 bench-full: ## the full-size model with random weights (10 GB in /var/tmp, minutes): SIZE=512|1024|both KIND=fast|float32|both
 	@$(BOX) -g build sh -c 'config/build $(BUILD) && ninja -C $(BUILD) tests/bench/full && unset OPENBLAS_CORETYPE && exec $(BUILD)/tests/bench/full $(or $(SIZE),both) $(or $(KIND),fast)'
 
+test-gimp-next: ## the GIMP plug-in as it is built here, in the next GIMP (3.2 of Debian forky, in a root of its own)
+	@$(BOX) -g build,gimp config/build $(BUILD)
+	@SUITE=forky $(BOX) -g build,gimp tests/hosts/gimp/all $(BUILD)
+
 asan: ## unit, parity and host tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	@$(BOX) -g build,test,lua,gimp sh -c 'config/build build-asan -Db_sanitize=address,undefined -Db_lundef=false && exec tests/run build-asan'
 
@@ -84,6 +88,9 @@ packages: deb ## those installed, used and purged in a fresh Debian 13 root
 
 gimp-archive: ## the GIMP plug-in as an archive for a user's plug-ins folder
 	@$(BOX) -g build,gimp sh -c 'config/build $(BUILD) && exec config/gimp-archive $(BUILD) reverie-gimp.tar.xz'
+
+test-gimp-archive: gimp-archive ## that archive, used by a new user in a fresh Debian root that has only GIMP
+	@tests/packages/archive reverie-gimp.tar.xz
 
 clean: ## remove what was built (the box stays)
 	rm -rf build build-asan build-tsan build-fuzz build-forky .demo

@@ -6,6 +6,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "loras.h"
 #include "presets.h"
 #include "rows.h"
 #include "settings.h"
@@ -23,7 +24,8 @@ struct grv_form {
     void *user;
     GtkWidget *box, *action[GRV_ACTIONS], *options[GRV_ACTIONS], *stack;
     GtkWidget *prompt, *negative, *model, *style, *preset, *seed, *lock, *count;
-    GtkWidget *strength_label, *strength, *loras;
+    GtkWidget *strength_label, *strength;
+    grv_loras *loras;
     grv_rows *rows;
     double strengths[GRV_ACTIONS]; /* each action keeps its own */
     int back;                      /* how far into the earlier prompts; 0: what is being typed */
@@ -159,68 +161,6 @@ static GtkWidget *seed_row(grv_form *f)
     return row;
 }
 
-/* ---- LoRAs ---- */
-
-static void drop_child(GtkWidget *child, gpointer user)
-{
-    gtk_widget_destroy(child);
-}
-
-static void remove_lora(GtkWidget *button, gpointer row)
-{
-    gtk_widget_destroy(row);
-}
-
-static void add_lora(grv_form *f, const char *model, double weight)
-{
-    GtkWidget *row = gtk_box_new(GTK_ORIENTATION_HORIZONTAL, 4), *name = gtk_entry_new();
-    GtkWidget *spin = gtk_spin_button_new_with_range(-4, 4, 0.05);
-    GtkWidget *less = icon_button(gtk_button_new(), GIMP_ICON_LIST_REMOVE, _("Remove this LoRA"));
-    gtk_entry_set_text(GTK_ENTRY(name), model);
-    gtk_entry_set_placeholder_text(GTK_ENTRY(name), "local:style@1");
-    gtk_spin_button_set_value(GTK_SPIN_BUTTON(spin), weight);
-    gtk_widget_set_tooltip_text(spin, _("Strength; negative values steer away"));
-    gtk_box_pack_start(GTK_BOX(row), name, TRUE, TRUE, 0);
-    gtk_box_pack_start(GTK_BOX(row), spin, FALSE, FALSE, 0);
-    gtk_box_pack_start(GTK_BOX(row), less, FALSE, FALSE, 0);
-    g_object_set_data(G_OBJECT(row), "name", name);
-    g_object_set_data(G_OBJECT(row), "weight", spin);
-    g_signal_connect(less, "clicked", G_CALLBACK(remove_lora), row);
-    gtk_box_pack_start(GTK_BOX(f->loras), row, FALSE, FALSE, 0);
-    gtk_widget_show_all(row);
-}
-
-static void on_add_lora(GtkWidget *button, gpointer user)
-{
-    add_lora(user, "", 1);
-}
-
-static void write_lora(GtkWidget *row, gpointer list)
-{
-    const char *name = gtk_entry_get_text(g_object_get_data(G_OBJECT(row), "name"));
-    double weight = gtk_spin_button_get_value(g_object_get_data(G_OBJECT(row), "weight"));
-    if (!*name)
-        return;
-    cJSON *one = cJSON_CreateObject();
-    cJSON_AddStringToObject(one, "model", name);
-    cJSON_AddNumberToObject(one, "weight", round(weight * 100) / 100);
-    cJSON_AddItemToArray(list, one);
-}
-
-static GtkWidget *lora_section(grv_form *f)
-{
-    GtkWidget *expander = gtk_expander_new_with_mnemonic(_("_LoRAs"));
-    GtkWidget *box = gtk_box_new(GTK_ORIENTATION_VERTICAL, 4);
-    GtkWidget *more = icon_button(gtk_button_new(), GIMP_ICON_LIST_ADD, _("Add a LoRA"));
-    f->loras = gtk_box_new(GTK_ORIENTATION_VERTICAL, 4);
-    gtk_widget_set_halign(more, GTK_ALIGN_START);
-    gtk_box_pack_start(GTK_BOX(box), f->loras, FALSE, FALSE, 0);
-    gtk_box_pack_start(GTK_BOX(box), more, FALSE, FALSE, 0);
-    gtk_container_add(GTK_CONTAINER(expander), box);
-    g_signal_connect(more, "clicked", G_CALLBACK(on_add_lora), f);
-    return expander;
-}
-
 /* ---- models, styles, presets ---- */
 
 static const char *model_of(const grv_form *f)
@@ -232,6 +172,7 @@ static const char *model_of(const grv_form *f)
 static void on_model(grv_form *f)
 {
     grv_rows_build(f->rows, f->engine, model_of(f), placed);
+    grv_loras_set_model(f->loras, model_of(f));
     tell(f);
 }
 
@@ -434,10 +375,12 @@ grv_form *grv_form_new(grv_engine *e, void (*changed)(void *), void *user)
                             NEGATIVE_HEIGHT);
     gtk_box_pack_start(GTK_BOX(f->box), basic_grid(f), FALSE, FALSE, 0);
     gtk_box_pack_start(GTK_BOX(f->box), option_stack(f), FALSE, FALSE, 0);
-    gtk_box_pack_start(GTK_BOX(f->box), lora_section(f), FALSE, FALSE, 0);
+    f->loras = grv_loras_new(e);
+    gtk_box_pack_start(GTK_BOX(f->box), grv_loras_widget(f->loras), FALSE, FALSE, 0);
     gtk_box_pack_start(GTK_BOX(f->box), advanced_section(f), FALSE, FALSE, 0);
     fill_models(f);
     grv_rows_build(f->rows, e, model_of(f), placed);
+    grv_loras_set_model(f->loras, model_of(f));
     g_signal_connect_swapped(f->model, "changed", G_CALLBACK(on_model), f);
     gtk_widget_show_all(f->box);
     char *last = grv_settings_get("last", NULL);
@@ -453,6 +396,7 @@ grv_form *grv_form_new(grv_engine *e, void (*changed)(void *), void *user)
 void grv_form_free(grv_form *f)
 {
     grv_rows_free(f->rows);
+    grv_loras_free(f->loras);
     g_free(f->typed);
     g_free(f);
 }
@@ -498,12 +442,7 @@ grv_request *grv_form_request(grv_form *f)
         cJSON_AddNumberToObject(q->task, "numberResults", count);
     if (q->action != GRV_GENERATE)
         cJSON_AddNumberToObject(q->task, "strength", round(f->strengths[q->action] * 100) / 100);
-    cJSON *loras = cJSON_CreateArray();
-    gtk_container_foreach(GTK_CONTAINER(f->loras), write_lora, loras);
-    if (cJSON_GetArraySize(loras))
-        cJSON_AddItemToObject(q->task, "lora", loras);
-    else
-        cJSON_Delete(loras);
+    grv_loras_write(f->loras, q->task);
     grv_rows_options_write(f->options[q->action], q);
     return q;
 }
@@ -523,7 +462,6 @@ void grv_form_load(grv_form *f, const grv_request *q)
     const char *model = cJSON_GetStringValue(cJSON_GetObjectItem(q->task, "model"));
     const char *negative = cJSON_GetStringValue(cJSON_GetObjectItem(q->task, "negativePrompt"));
     const char *seed = cJSON_GetStringValue(cJSON_GetObjectItem(q->task, "seed"));
-    const cJSON *one = NULL;
     bool was_loading = f->is_loading;
     f->is_loading = true;
     if (model)
@@ -533,13 +471,7 @@ void grv_form_load(grv_form *f, const grv_request *q)
     gtk_combo_box_set_active(GTK_COMBO_BOX(f->style), 0); /* its words are in the prompt already */
     gtk_entry_set_text(GTK_ENTRY(f->seed), seed ? seed : "");
     load_numbers(f, q);
-    gtk_container_foreach(GTK_CONTAINER(f->loras), drop_child, NULL);
-    cJSON_ArrayForEach(one, cJSON_GetObjectItem(q->task, "lora"))
-    {
-        const char *name = cJSON_GetStringValue(cJSON_GetObjectItem(one, "model"));
-        const cJSON *weight = cJSON_GetObjectItem(one, "weight");
-        add_lora(f, name ? name : "", cJSON_IsNumber(weight) ? weight->valuedouble : 1);
-    }
+    grv_loras_load(f->loras, q->task);
     grv_rows_load(f->rows, q->task);
     grv_rows_options_load(f->options[q->action], q);
     grv_form_set_action(f, q->action);

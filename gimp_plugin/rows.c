@@ -5,6 +5,8 @@
 #include <math.h>
 #include <string.h>
 
+#define UNSET "—" /* what is not given */
+
 typedef struct row {
     char *path;
     grv_kind kind;
@@ -84,8 +86,15 @@ static gboolean show_unset(GtkSpinButton *spin, gpointer user)
 {
     if (gtk_spin_button_get_value(spin) > ((row *)user)->unset)
         return FALSE;
-    gtk_entry_set_text(GTK_ENTRY(spin), "—");
+    gtk_entry_set_text(GTK_ENTRY(spin), UNSET);
     return TRUE;
+}
+
+/* The word for nothing is not a number: whoever leaves the field would set one. */
+static gint read_unset(GtkSpinButton *spin, gdouble *value, gpointer user)
+{
+    *value = ((row *)user)->unset;
+    return strcmp(gtk_entry_get_text(GTK_ENTRY(spin)), UNSET) == 0;
 }
 
 static GtkWidget *number_widget(row *r, const cJSON *field)
@@ -102,6 +111,7 @@ static GtkWidget *number_widget(row *r, const cJSON *field)
     if (isnan(r->preset)) {
         gtk_spin_button_set_numeric(GTK_SPIN_BUTTON(spin), FALSE); /* else it would not show words */
         g_signal_connect(spin, "output", G_CALLBACK(show_unset), r);
+        g_signal_connect(spin, "input", G_CALLBACK(read_unset), r);
         gtk_spin_button_update(GTK_SPIN_BUTTON(spin));
     }
     return spin;
@@ -116,7 +126,7 @@ static GtkWidget *text_widget(row *r, const cJSON *field)
         return gtk_entry_new();
     GtkWidget *combo = gtk_combo_box_text_new();
     if (!preset)
-        gtk_combo_box_text_append(GTK_COMBO_BOX_TEXT(combo), "", "—");
+        gtk_combo_box_text_append(GTK_COMBO_BOX_TEXT(combo), "", UNSET);
     cJSON_ArrayForEach(w, words)
     {
         const char *word = cJSON_GetStringValue(w);
@@ -265,14 +275,23 @@ static void append_word(GtkWidget *combo, const char *word)
     g_free(label);
 }
 
+static gint read_least(GtkSpinButton *spin, gdouble *value, gpointer user)
+{
+    const grv_option *o = user;
+    *value = o->min;
+    return strcmp(gtk_entry_get_text(GTK_ENTRY(spin)), _(o->least)) == 0;
+}
+
 static GtkWidget *option_widget(const grv_option *o, GCallback changed, gpointer user)
 {
     GtkWidget *w;
     if (o->kind == GRV_NUMBER) {
         w = gtk_spin_button_new_with_range(o->min, o->max, 1);
         gtk_spin_button_set_numeric(GTK_SPIN_BUTTON(w), o->least == NULL);
-        if (o->least)
+        if (o->least) {
             g_signal_connect(w, "output", G_CALLBACK(show_least), (gpointer)o);
+            g_signal_connect(w, "input", G_CALLBACK(read_least), (gpointer)o);
+        }
         gtk_spin_button_set_value(GTK_SPIN_BUTTON(w), o->preset);
         gtk_spin_button_update(GTK_SPIN_BUTTON(w));
         g_signal_connect_swapped(w, "value-changed", changed, user);

@@ -9,6 +9,7 @@
 #include "settings.h"
 #include "settings_dialog.h"
 #include "trace.h"
+#include "unfinished.h"
 #include "window_internal.h"
 
 #define RAISE "plug-in-reverie-raise"
@@ -111,8 +112,11 @@ static gboolean describe(gpointer user)
     char *text = ok ? sentence(q->action, &s) : g_strdup(error->message);
     gtk_label_set_text(GTK_LABEL(w->describe), text);
     gtk_widget_set_sensitive(w->generate, ok);
-    if (ok)
+    if (ok) {
+        grv_trace("place of %s: %d x %d seen %d x %d", grv_action_word(q->action), s.place.w,
+                  s.place.h, s.plan.area.w, s.plan.area.h);
         grv_scene_free(&s);
+    }
     g_clear_error(&error);
     g_free(text);
     g_free(drawables);
@@ -156,6 +160,7 @@ void grv_window_update(grv_window *w)
 static void generate(grv_window *w)
 {
     GError *error = NULL;
+    grv_jobs_clear(w);
     grv_request *q = grv_form_request(w->form);
     GimpImage *image = grv_window_image(w);
     GimpDrawable **drawables = image ? gimp_image_get_selected_drawables(image) : NULL;
@@ -389,6 +394,24 @@ static GtkWidget *right_side(grv_window *w)
     return box;
 }
 
+static void on_canvas(GtkToggleButton *b, gpointer user)
+{
+    grv_settings_set("canvas_preview", gtk_toggle_button_get_active(b) ? "on" : NULL);
+    grv_jobs_clear(user);
+}
+
+static GtkWidget *canvas_switch(grv_window *w)
+{
+    char *wanted = grv_settings_get("canvas_preview", "off");
+    w->on_canvas = gtk_check_button_new_with_mnemonic(_("Preview on t_he canvas"));
+    gtk_widget_set_tooltip_text(
+        w->on_canvas, _("Shows the picture in the image while it is painted, without undo steps"));
+    gtk_toggle_button_set_active(GTK_TOGGLE_BUTTON(w->on_canvas), strcmp(wanted, "on") == 0);
+    g_signal_connect(w->on_canvas, "toggled", G_CALLBACK(on_canvas), w);
+    g_free(wanted);
+    return w->on_canvas;
+}
+
 static GtkWidget *bottom_left(grv_window *w)
 {
     GtkWidget *box = gtk_box_new(GTK_ORIENTATION_VERTICAL, 6),
@@ -416,6 +439,7 @@ static GtkWidget *bottom_left(grv_window *w)
     gtk_box_pack_start(GTK_BOX(row), w->stop, TRUE, TRUE, 0);
     gtk_box_pack_start(GTK_BOX(row), w->generate, TRUE, TRUE, 0);
     gtk_box_pack_start(GTK_BOX(box), w->auto_insert, FALSE, FALSE, 0);
+    gtk_box_pack_start(GTK_BOX(box), canvas_switch(w), FALSE, FALSE, 0);
     gtk_box_pack_start(GTK_BOX(box), w->describe, FALSE, FALSE, 0);
     gtk_box_pack_start(GTK_BOX(box), row, FALSE, FALSE, 0);
     return box;
@@ -575,6 +599,21 @@ static void close_window(grv_window *w, GimpPlugIn *plug_in)
     g_free(w);
 }
 
+/* What an earlier process could not say any more. */
+static void tell_of_the_past(grv_window *w)
+{
+    guint count = grv_unfinished_take();
+    grv_ghost_sweep();
+    if (!count)
+        return;
+    char *text = g_strdup_printf(
+        _("GIMP ended while pictures were being painted (requests: %u). What was ready is in the "
+          "history; prompts come back with Ctrl+Up."),
+        count);
+    grv_window_say(w, GTK_MESSAGE_INFO, text);
+    g_free(text);
+}
+
 bool grv_window_run(GimpPlugIn *plug_in, const char *command, GimpImage *image, GError **error)
 {
     gimp_ui_init("reverie");
@@ -596,6 +635,7 @@ bool grv_window_run(GimpPlugIn *plug_in, const char *command, GimpImage *image, 
     grv_form_focus(w->form);
     listen(plug_in);
     grv_engine_ready(e, on_engine, w);
+    tell_of_the_past(w);
     run_command(w, command, NULL);
     grv_trace("open");
     g_main_loop_run(w->loop);

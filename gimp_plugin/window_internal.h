@@ -7,6 +7,7 @@
 
 #include "engine.h"
 #include "form.h"
+#include "ghost.h"
 #include "history.h"
 #include "work.h"
 
@@ -18,12 +19,13 @@ typedef struct grv_window {
     grv_form *form;
     GMainLoop *loop;
     GtkWidget *window, *image_box, *image, *bar, *bar_label;
-    GtkWidget *describe, *generate, *stop, *progress, *auto_insert;
+    GtkWidget *describe, *generate, *stop, *progress, *auto_insert, *on_canvas;
     GtkWidget *preview, *caption, *strip, *compare;
     GtkWidget *insert, *replace, *group, *again, *vary, *more;
     GPtrArray *works;   /* grv_work, oldest first */
     GPtrArray *entries; /* grv_entry, newest first: as in the strip */
     char *image_names;  /* what the list of images shows              */
+    grv_ghost *ghost;   /* of shown, on the canvas; NULL: none         */
     grv_work *shown;    /* whose preview is seen; NULL: none runs */
     bool is_closing, is_describing;
     guint describe_source;
@@ -38,6 +40,7 @@ void grv_window_update(grv_window *w); /* which buttons can be pressed */
 void grv_jobs_start(grv_window *w, grv_work *work); /* takes the work */
 void grv_jobs_stop(grv_window *w, bool all);
 guint grv_jobs_running(const grv_window *w);
+void grv_jobs_clear(grv_window *w); /* the canvas, before anything is read from it */
 void grv_jobs_close(grv_window *w);
 
 /* ---- window_strip.c ---- */

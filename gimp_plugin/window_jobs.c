@@ -3,6 +3,7 @@
 
 #include "preview.h"
 #include "trace.h"
+#include "unfinished.h"
 #include "window_internal.h"
 
 guint grv_jobs_running(const grv_window *w)
@@ -46,6 +47,21 @@ static void show_step(grv_window *w, grv_work *work, const rv_event *e)
     g_free(text);
 }
 
+void grv_jobs_clear(grv_window *w)
+{
+    grv_ghost_free(w->ghost);
+    w->ghost = NULL;
+}
+
+static void show_on_canvas(grv_window *w, grv_work *work, rv_image *preview)
+{
+    if (!gtk_toggle_button_get_active(GTK_TOGGLE_BUTTON(w->on_canvas)))
+        return;
+    if (!w->ghost)
+        w->ghost = grv_ghost_new(grv_work_scene(work));
+    grv_ghost_show(w->ghost, preview);
+}
+
 /* The preview is of the working size's proportions; what is cut off later shows too. */
 static void show_preview(grv_window *w, grv_work *work, rv_image *preview)
 {
@@ -53,7 +69,10 @@ static void show_preview(grv_window *w, grv_work *work, rv_image *preview)
     if (!p)
         return;
     grv_trace("preview");
+    if (w->shown != work)
+        grv_jobs_clear(w);
     w->shown = work;
+    show_on_canvas(w, work, preview);
     grv_preview_set(w->preview, p, NULL);
     gtk_label_set_text(GTK_LABEL(w->caption), grv_request_prompt(grv_work_request(work)));
     g_object_unref(p);
@@ -84,7 +103,9 @@ static void on_done(grv_window *w, grv_work *work)
 static void on_end(grv_window *w, grv_work *work)
 {
     const GError *why = grv_work_error(work);
+    grv_unfinished_set(grv_jobs_running(w));
     grv_strip_forget(w, work);
+    grv_jobs_clear(w);
     w->shown = NULL; /* no rough picture stays */
     if (grv_work_state(work) == GRV_DONE) {
         on_done(w, work);
@@ -149,6 +170,7 @@ void grv_jobs_start(grv_window *w, grv_work *work)
     grv_window_say(w, GTK_MESSAGE_INFO, NULL);
     grv_strip_expect(w, work);
     grv_work_start(work, on_work, w);
+    grv_unfinished_set(grv_jobs_running(w));
     if (grv_jobs_running(w) == 1)
         show_progress(w, 0, _("Starting the engine"));
     grv_window_update(w);
@@ -165,6 +187,8 @@ void grv_jobs_stop(grv_window *w, bool all)
 
 void grv_jobs_close(grv_window *w)
 {
+    grv_jobs_clear(w);
+    grv_unfinished_set(0);
     for (guint i = 0; i < w->works->len; i++)
         grv_work_free(g_ptr_array_index(w->works, i));
     g_ptr_array_unref(w->works);

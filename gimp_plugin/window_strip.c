@@ -480,6 +480,7 @@ static grv_work *work_of_recipe(grv_window *w, const grv_entry *e, bool same_see
 void grv_strip_again(grv_window *w, bool same_seed)
 {
     GError *error = NULL;
+    grv_jobs_clear(w);
     GPtrArray *selected = grv_strip_selected(w);
     grv_entry *e = selected->len ? g_ptr_array_index(selected, 0) : NULL;
     GimpLayer *layer = NULL;

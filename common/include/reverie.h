@@ -220,7 +220,8 @@ RV_API rv_task_info rv_task_facts(const rv_task *t);
 /* Derived from the parameter table; JSON text (rv_free), NULL when the model is not known. */
 RV_API char *rv_schema_json(rv *r, const char *model);
 
-/* [{"id":…,"aliases":[…],"name":…}] for every model card (rv_free). */
+/* [{"id":…,"aliases":[…],"name":…,"loras":[…]}] for every model card (rv_free); loras: names that requests may use,
+ * where the card or its folder tells some. */
 RV_API char *rv_models_json(rv *r);
 
 /* ---- jobs -------------------------------------------------------------------------------------------------- */

@@ -6,6 +6,7 @@
 #include "rules.h"
 #include "task.h"
 
+#include <dirent.h>
 #include <string.h>
 
 static void write_text(rv__buf *b, const char *name, const char *text)
@@ -230,6 +231,39 @@ char *rv__schema_json(const rv__models *m, const char *id)
     return rv__buf_take(&b, NULL);
 }
 
+static void write_name(rv__buf *b, const char *name, size_t len, int *count)
+{
+    char *copy = rv__strndup(name, len);
+    rv__buf_adds(b, (*count)++ ? "," : ",\"loras\":[");
+    rv__json_write_string(b, copy ? copy : "");
+    rv__free(copy);
+}
+
+/* LoRAs by the names that requests use: those of the card, then the files of its folder. */
+static void write_loras(rv__buf *b, const rv__model *model)
+{
+    static const char ending[] = ".safetensors";
+    const rv__value *map = rv__json_get(model->engine, "loras");
+    const char *folder = rv__json_get_string(model->engine, "lora_folder", NULL);
+    int count = 0;
+    for (const rv__value *v = rv__json_first(map); v; v = rv__json_next(v))
+        write_name(b, rv__json_key(v), strlen(rv__json_key(v)), &count);
+    char *path = !folder            ? NULL
+                 : folder[0] == '/' ? rv__strdup(folder)
+                                    : rv__format("%s/%s", model->folder, folder);
+    DIR *dir = path ? opendir(path) : NULL;
+    for (const struct dirent *d = dir ? readdir(dir) : NULL; d; d = readdir(dir)) {
+        size_t len = strlen(d->d_name), tail = sizeof ending - 1;
+        if (len > tail && d->d_name[0] != '.' && strcmp(d->d_name + len - tail, ending) == 0)
+            write_name(b, d->d_name, len - tail, &count);
+    }
+    if (dir)
+        closedir(dir);
+    rv__free(path);
+    if (count)
+        rv__buf_adds(b, "]");
+}
+
 char *rv__models_json(const rv__models *m)
 {
     rv__buf b;
@@ -249,6 +283,7 @@ char *rv__models_json(const rv__models *m)
         write_text(&b, "description", rv__json_get_string(model->card, "description", NULL));
         write_text(&b, "documentation", rv__json_get_string(model->card, "documentation", NULL));
         write_text(&b, "licence", rv__json_get_string(model->card, "licence", NULL));
+        write_loras(&b, model);
         rv__buf_adds(&b, "}");
     }
     rv__buf_adds(&b, "]");

@@ -21,6 +21,22 @@ PLUGIN = os.path.join(BUILD, "gimp_plugin/reverie")
 
 QUIET = "(show-welcome-dialog no)\n(check-updates no)\n(color-profile-policy keep)\n(metadata-rotation-policy keep)\n"
 
+# What a script does; it writes what it hears into a file of the test's folder.
+CALL = """
+import os
+image = Gimp.file_load(Gimp.RunMode.NONINTERACTIVE, Gio.File.new_for_path(os.path.join(os.environ["REVERIE_TEST"], "{file}")))
+p = Gimp.get_pdb().lookup_procedure("plug-in-reverie-generate")
+c = p.create_config()
+c.set_property("image", image)
+c.set_core_object_array("drawables", image.get_layers())
+c.set_property("prompt", "a calm sea at sunset")
+c.set_property("steps", {steps})
+r = p.run(c)
+with open(os.path.join(os.environ["REVERIE_TEST"], "{log}"), "w") as f:
+    print(int(r.index(0)), r.index(1) if r.length() > 1 else Gimp.get_pdb().get_last_error(), len(image.get_layers()), file=f)
+image.delete()
+"""
+
 
 def missing():
     """Why these tests cannot run here, or None."""

@@ -1,11 +1,13 @@
 """Scripts from outside, and what happens when a process dies: the image stays, a sentence comes, nothing is left."""
+import contextlib
 import os
 import re
 import signal
-import subprocess
+import time
 import unittest
 
 import harness
+import relay
 from harness import Gimp, wait_until
 
 QUIET_STUB = {"REVERIE_EXECUTOR": "stub", "REVERIE_STUB_MS": "400"}  # slow and without a model: dies in the middle
@@ -97,6 +99,39 @@ class Deaths(unittest.TestCase):
             text = ended(run)
             self.assertRegex(text, "the engine process (went away|cannot be reached)")
             self.assertIn("LAYERS 1", text)
+
+    def test_server_goes_away(self):
+        with Gimp() as gimp, relay.daemon_socket(gimp, "--executor", "stub", "--stub-ms", "400") as path, \
+                relay.Relay(path) as server:
+            gimp.environment["REVERIE_SERVER"] = server.address
+            run = start(gimp, PYTHON.format(turns=1, steps=500))
+            wait_until(lambda: server.ends, 60, "the task's connection")
+            server.cut()
+            text = ended(run)
+            self.assertRegex(text, "went away|cannot be reached")
+            self.assertIn("LAYERS 1", text)
+
+    def test_killed_at_any_moment(self):
+        """Either the layer comes, or a sentence that says why not; never half of it."""
+        turns = 8
+        with Gimp(REVERIE_EXECUTOR="stub", REVERIE_STUB_MS="30") as gimp:
+            run = start(gimp, PYTHON.format(turns=turns, steps=20))
+            killed = set()
+            while run.poll() is None:
+                new = [pid for pid, _ in gimp.processes("reveried") if pid not in killed]
+                time.sleep(0.12 * len(killed) if new else 0.01)
+                for pid in new:
+                    killed.add(pid)
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+            text = ended(run)
+        layers = 1
+        found = re.findall(r"ANSWER (\d) (.*)\nLAYERS (\d+)", text)
+        self.assertEqual(len(found), turns, text[-2000:])
+        for status, words, after in found:
+            layers += status == "3"
+            self.assertTrue(status == "3" or len(words) > 20, words)
+            self.assertEqual(int(after), layers)
 
     def test_reveried_comes_back(self):
         """The next call starts another one."""
