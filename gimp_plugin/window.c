@@ -361,6 +361,7 @@ static GtkWidget *result_buttons(grv_window *w)
     w->compare = gtk_toggle_button_new_with_mnemonic(_("_Compare"));
     gtk_widget_set_tooltip_text(
         w->compare, _("With what was there before, or with the second selected result (Ctrl+M)"));
+    gtk_widget_set_sensitive(w->compare, FALSE); /* until there is something beside it */
     w->more = more_button(w);
     GtkWidget *all[] = {w->insert, w->replace, w->group, w->again, w->vary, w->compare, w->more};
     for (size_t i = 0; i < G_N_ELEMENTS(all); i++)

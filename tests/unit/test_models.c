@@ -338,6 +338,32 @@ static void test_list(void **state)
     rv__free(text);
 }
 
+/* Names that requests may use: those of the card, then files of its folder. */
+static void test_loras(void **state)
+{
+    char folder[] = "/tmp/reverie-loras-XXXXXX", path[256];
+    static const char *const files[] = {"ink.safetensors", "notes.txt", ".hidden.safetensors"};
+    static const char card[] =
+        "{\"id\": \"a:1@1\", \"name\": \"A\", \"family\": \"hidream\", \"engine\": {\"weights\": "
+        "\"a.gguf\", \"loras\": {\"local:wax@1\": \"wax.safetensors\"}, \"lora_folder\": \".\"}}";
+    rv__models *m = rv__models_new();
+    assert_non_null(mkdtemp(folder));
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        snprintf(path, sizeof path, "%s/%s", folder, files[i]);
+        fclose(fopen(path, "w"));
+    }
+    assert_int_equal(rv__models_add_json(m, card, sizeof card - 1, folder, NULL), RV_OK);
+    char *text = rv__models_json(m);
+    assert_non_null(strstr(text, "\"loras\":[\"local:wax@1\",\"ink\"]"));
+    rv__free(text);
+    rv__models_free(m);
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        snprintf(path, sizeof path, "%s/%s", folder, files[i]);
+        unlink(path);
+    }
+    assert_int_equal(rmdir(folder), 0);
+}
+
 static void test_keep(void **state)
 {
     rv__models *m = rv__models_new();
@@ -357,6 +383,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_shipped_cards), cmocka_unit_test(test_wrong_cards),
         cmocka_unit_test(test_schema),        cmocka_unit_test(test_list),
+        cmocka_unit_test(test_loras),
         cmocka_unit_test(test_overrides),     cmocka_unit_test(test_find),
         cmocka_unit_test(test_files),         cmocka_unit_test(test_weights_without_card),
         cmocka_unit_test(test_out_of_memory), cmocka_unit_test(test_keep),
