@@ -62,15 +62,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static lua_State *L;
-    if (!L) {
-        L = luaL_newstate();
-        luaL_requiref(L, "reverie.core", luaopen_reverie_core, 0); /* classes of what they use */
-        lua_settop(L, 0);
-    }
+    lua_State *L = luaL_newstate();
     char *copy = malloc(size ? size : 1);
     if (!L || !copy)
         abort();
+    luaL_requiref(L, "reverie.core", luaopen_reverie_core, 0); /* classes of what they use */
+    lua_settop(L, 0);
     if (size)
         memcpy(copy, data, size);
     lua_pushlstring(L, copy, size);
@@ -79,6 +76,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         lua_pop(L, 1);
         round_trip(L);
     }
-    lua_settop(L, 0);
+    lua_close(L);
     return 0;
 }
