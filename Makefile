@@ -38,6 +38,13 @@ test-nginx-next: ## the tests of the module and the daemon on the next nginx (1.
 	@SUITE=forky $(BOX) -g build,test,bench sh -c 'nginx -v && config/build build-forky -Dlua=disabled -Dgimp=disabled && \
 	  exec tests/run build-forky --suite hosts --suite daemon'
 
+NGINX_TESTS = access attacks cache configuration nodes openai operations processes reload requests stream tasks websocket
+nginx-valgrind: ## the tests of the module with nginx under valgrind (half an hour)
+	@$(BOX) -g build,test,lua sh -c 'config/build $(BUILD) && export TEST_SLOWNESS=10 && \
+	  export NGINX_WRAP="valgrind -q --vgdb=no --trace-children=yes --leak-check=full --errors-for-leak-kinds=definite \
+	  --show-leak-kinds=definite --suppressions=$$PWD/tests/hosts/nginx/valgrind.supp --log-file={dir}/valgrind.%p" && \
+	  exec tests/run $(BUILD) --timeout-multiplier 10 $(NGINX_TESTS:%="nginx %")'
+
 lua-valgrind: ## the specs of the Lua module on Lua 5.1 under valgrind
 	@$(BOX) -g build,test,lua sh -c 'config/build $(BUILD) && SOURCE_ROOT=$$PWD BUILD_ROOT=$$PWD/$(BUILD) \
 	  WRAP="valgrind -q --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite --show-leak-kinds=definite \

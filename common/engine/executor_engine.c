@@ -182,7 +182,9 @@ static rv_status open_weights(engine *e, const rv__model *model, rv_error *err)
 
     if (!path)
         return rv__fail_code(err, RV_UNSUPPORTED, NULL, "model",
-                             "%s: the model's card names no weights", model ? model->id : "?");
+                             "%s: the model's card names no weights; name them in its \"engine\", "
+                             "give a weights file as the model, or use another model",
+                             model ? model->id : "?");
     if (e->pipeline && strcmp(path, e->path) == 0) {
         rv__free(path);
         return RV_OK;

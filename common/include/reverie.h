@@ -394,7 +394,8 @@ RV_API bool rv_openai_streams(const rv_call *c);
  * image_generation.completed, or the image_edit ones.  NULL when the event says nothing there. */
 RV_API char *rv_openai_event(rv_call *c, const rv_job *j, const rv_event *e, size_t *len);
 
-/* The last event of a stream whose call failed (out; rv_free); NULL when it succeeded. */
+/* What such a stream carries at its end, once the reply is there (out; rv_free): why the call failed, or the pictures
+ * of a repeated task, which no event told.  NULL: nothing more. */
 RV_API char *rv_openai_stream_error(const rv_call *c, size_t *len);
 
 /* Header i of the reply beside the usual ones, from 0 (borrowed); NULL name: no more. */

@@ -22,6 +22,9 @@ bool rv__openai_is_refused(const rv__openai_state *s);
 /* Writes the reply.  Never fails: without memory the reply says so. */
 void rv__openai_reply(rv_call *c);
 
+/* The result items of a task that was known and so has no job (out; rv__json_free); else NULL. */
+rv__value *rv__openai_known(const rv_call *c);
+
 /* The base64 text of picture i inside its item (borrowed), or NULL. */
 const char *rv__openai_base64(const rv_job *j, size_t i, size_t *len);
 

@@ -296,18 +296,27 @@ static double cost_of(const rv_job *j)
     return round(sum * 1e6) / 1e6;
 }
 
-static void write_metadata(rv__buf *b, const rv_call *c, const rv_job *j)
+static double cost_of_known(const rv__value *items)
+{
+    double sum = 0;
+    for (const rv__value *v = rv__json_first(items); v; v = rv__json_next(v))
+        sum += rv__json_get_number(v, "cost", 0);
+    return round(sum * 1e6) / 1e6;
+}
+
+/* j is NULL where the answer was known. */
+static void write_metadata(rv__buf *b, const rv_call *c, const rv_job *j, double cost)
 {
     const rv__model *model = rv__task_model(task_of(c));
     rv__buf_adds(b, "\"metadata\":{");
     add_text(b, "model", c->openai->request.model);
     add_text(b, "executed_model", model ? model->id : NULL);
     rv__provider p = rv__route_provider(j);
-    int attempts = rv_job_facts(j).attempts;
+    int attempts = j ? rv_job_facts(j).attempts : 1;
     add_text(b, "provider", p.name);
     add_text(b, "provider_name", p.label);
     rv__buf_adds(b, "\"cost\":");
-    rv__json_write_double(b, cost_of(j));
+    rv__json_write_double(b, cost);
     rv__buf_addf(b, ",\"cost_currency\":\"USD\",\"attempts\":%d}", attempts ? attempts : 1);
 }
 
@@ -340,26 +349,63 @@ static void write_warnings(rv__buf *b, const rv_call *c)
     rv__buf_adds(b, before[1] ? "" : "]");
 }
 
-static void write_answer(rv__buf *b, const rv_call *c)
+static size_t write_items(rv__buf *b, const rv_job *j)
 {
-    const rv_job *j = c->slots[0].job;
     size_t made = 0;
-    rv__buf_addf(b, "{\"created\":%lld,", (long long)time(NULL));
-    add_text(b, "id", rv__task_uuid(task_of(c)));
-    rv__buf_adds(b, "\"data\":[");
     for (size_t i = 0; i < rv_job_images(j); i++) {
         if (!rv__job_item(j, i))
             continue;
         rv__buf_adds(b, made++ ? "," : "");
         write_item(b, j, i);
     }
+    return made;
+}
+
+rv__value *rv__openai_known(const rv_call *c)
+{
+    const rv__slot *slot = c->count ? &c->slots[0] : NULL;
+    char *text = slot && !slot->job && slot->item ? rv__format("[%s]", slot->item) : NULL;
+    rv__value *items = text ? rv__json_parse(text, strlen(text), NULL) : NULL;
+    rv__free(text);
+    return items;
+}
+
+static size_t write_known(rv__buf *b, const rv__value *items)
+{
+    size_t made = 0;
+    for (const rv__value *v = rv__json_first(items); v; v = rv__json_next(v), made++) {
+        const char *base64 = rv__json_get_string(v, "imageBase64Data", NULL);
+        const char *url = rv__json_get_string(v, "imageURL", NULL);
+        rv__buf_addf(b, "%s{\"%s\":", made ? "," : "", base64 ? "b64_json" : "url");
+        url = url ? url : rv__json_get_string(v, "imageDataURI", "");
+        rv__json_write_string(b, base64 ? base64 : url);
+        rv__buf_adds(b, ",\"seed\":");
+        rv__json_write_value(b, rv__json_get(v, "seed"));
+        if (rv__json_get(v, "NSFWContent"))
+            rv__buf_addf(b, ",\"nsfw\":%s",
+                         rv__json_get_bool(v, "NSFWContent", false) ? "true" : "false");
+        rv__buf_adds(b, "}");
+    }
+    return made;
+}
+
+static void write_answer(rv__buf *b, const rv_call *c)
+{
+    const rv_job *j = c->slots[0].job;
+    rv__value *known = rv__openai_known(c);
+    rv__buf_addf(b, "{\"created\":%lld,", (long long)time(NULL));
+    add_text(b, "id", rv__task_uuid(task_of(c)));
+    rv__buf_adds(b, "\"data\":[");
+    size_t made = j ? write_items(b, j) : write_known(b, known);
     rv__buf_adds(b, "],");
     rv__openai_facts(b, c);
     rv__openai_usage(b, c, made);
     rv__buf_adds(b, ",");
-    write_metadata(b, c, j);
+    write_metadata(b, c, j, j ? cost_of(j) : cost_of_known(known));
     write_warnings(b, c);
     rv__buf_adds(b, "}");
+    b->failed |= !j && !known;
+    rv__json_free(known);
 }
 
 /* What it would cost, by the model's card. */

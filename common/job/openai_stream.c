@@ -86,6 +86,17 @@ static char *partial(rv_call *c, const rv_job *j, const rv_event *e, size_t *len
     return rv__buf_take(&b, len);
 }
 
+static void write_completed(rv__buf *b, const rv_call *c, uint64_t seed, const char *data,
+                            size_t size)
+{
+    open_event(b, c, "completed");
+    rv__buf_addf(b, "\"seed\":%llu,", (unsigned long long)seed);
+    rv__openai_usage(b, c, 1);
+    rv__buf_adds(b, ",\"b64_json\":\"");
+    rv__buf_add(b, data, size);
+    rv__buf_adds(b, "\"}\n\n");
+}
+
 static char *completed(rv_call *c, const rv_job *j, size_t index, size_t *len)
 {
     size_t size = 0;
@@ -94,13 +105,25 @@ static char *completed(rv_call *c, const rv_job *j, size_t index, size_t *len)
         return NULL;
     rv__buf b;
     rv__buf_init(&b, SIZE_MAX / 4);
-    open_event(&b, c, "completed");
-    rv__buf_addf(&b, "\"seed\":%llu,", (unsigned long long)rv_image_facts(j->images[index]).seed);
-    rv__openai_usage(&b, c, 1);
-    rv__buf_adds(&b, ",\"b64_json\":\"");
-    rv__buf_add(&b, data, size);
-    rv__buf_adds(&b, "\"}\n\n");
+    write_completed(&b, c, rv_image_facts(j->images[index]).seed, data, size);
     return rv__buf_take(&b, len);
+}
+
+/* Pictures of a repeat, which has no job that could tell them. */
+static char *completed_before(const rv_call *c, size_t *len)
+{
+    rv__value *items = c->openai->request.stream ? rv__openai_known(c) : NULL;
+    rv__buf b;
+    rv__buf_init(&b, SIZE_MAX / 4);
+    for (const rv__value *v = rv__json_first(items); v; v = rv__json_next(v)) {
+        const char *data = rv__json_get_string(v, "imageBase64Data", NULL);
+        uint64_t seed = 0;
+        rv__json_uint(rv__json_get(v, "seed"), &seed);
+        if (data)
+            write_completed(&b, c, seed, data, strlen(data));
+    }
+    rv__json_free(items);
+    return b.len ? rv__buf_take(&b, len) : NULL;
 }
 
 char *rv_openai_event(rv_call *c, const rv_job *j, const rv_event *e, size_t *len)
@@ -114,8 +137,10 @@ char *rv_openai_event(rv_call *c, const rv_job *j, const rv_event *e, size_t *le
 
 char *rv_openai_stream_error(const rv_call *c, size_t *len)
 {
-    if (!c->openai || c->reply.http_status < 400)
+    if (!c->openai)
         return NULL;
+    if (c->reply.http_status < 400)
+        return completed_before(c, len);
     rv__buf b;
     rv__buf_init(&b, SIZE_MAX / 4);
     rv__buf_adds(&b, "event: error\ndata: ");

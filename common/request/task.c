@@ -88,6 +88,22 @@ static void normalise(rv_task *t, const rv__node *n)
     }
 }
 
+/* " (served here: A, B, …)" for those who brought a name from elsewhere; "" without memory. */
+static const char *served_models(const builder *w)
+{
+    enum { MOST = 6 };
+    const rv__models *models = w->settings->models;
+    size_t count = rv__models_count(models);
+    const char *text = "";
+    for (size_t i = 0; text && i < count && i < MOST; i++)
+        text = rv__pool_format(pool_of(w), "%s%s%s", text, i ? ", " : "",
+                               rv__models_at(models, i)->id);
+    if (!text || !count)
+        return "";
+    text = rv__pool_format(pool_of(w), " (served here: %s%s)", text, count > MOST ? ", …" : "");
+    return text ? text : "";
+}
+
 /* The model of a task, or an issue.  An absent or wrongly typed one gets that from the table. */
 static const rv__model *resolve_model(const builder *w, const rv__value *v, const rv__place *task)
 {
@@ -106,7 +122,8 @@ static const rv__model *resolve_model(const builder *w, const rv__value *v, cons
                      .code = form ? "modelNotFound" : "invalidModel",
                      .field = rv__field_find(rv__table, "model")};
     p.nearest = guess ? rv__pool_format(pool, "\"%s\"", guess) : NULL;
-    const char *hint = guess ? rv__pool_format(pool, " (did you mean %s?)", guess) : "";
+    const char *hint = guess ? rv__pool_format(pool, " (did you mean %s?)", guess)
+                             : served_models(w);
     const char *what = form ? "is not served here"
                             : "is neither a model identifier like runware:97@3 nor an alias";
     rv__issues_at(&w->b->issues, &place, p, "model %s %s%s", clipped ? clipped : "", what,

@@ -41,6 +41,13 @@ test("openai: gpt-image-1 answers with base64 unasked", async () => {
   assert.equal(answer.usage.total_tokens, answer.usage.input_tokens + answer.usage.output_tokens);
 });
 
+for (const name of ["gpt-image-1-mini", "gpt-image-1.5", "gpt-image-2", "chatgpt-image-latest"])
+  test(`openai: model ${name} answers with base64 unasked`, async () =>
+    isPicture(b64((await client.images.generate({ ...small, model: name })).data[0]), "png"));
+
+test("openai: a model of somebody else is refused with what is served", () =>
+  refused(client.images.generate({ ...small, model: "runware:101@1" }), 404, (e) => assert.match(e.message, /served here: .*reverie:1@1/)));
+
 test("openai: without a model the default paints", async () => {
   const answer = await client.images.generate(small);
   isPicture(await download(answer.data[0].url), "png");
@@ -110,6 +117,64 @@ test("openai: what has no effect is told", async () => {
 test("openai: four requests at once", async () => {
   const answers = await Promise.all([1, 2, 3, 4].map((seed) => client.images.generate({ ...small, seed, response_format: "b64_json" })));
   assert.equal(new Set(answers.map((a) => a.data[0].b64_json)).size, 4);
+});
+
+test("openai: every quality of every model", async () => {
+  for (const quality of ["standard", "hd", "low", "medium", "high", "auto"])
+    assert.equal((await client.images.generate({ ...small, quality })).quality, quality);
+});
+
+test("openai: prompts in every script, with signs and lines", async () => {
+  const prompts = ["狐狸 🦊 ünï", "\"quoted\" \\ back\n\tline", "fox ".repeat(975), "\u200d\ufeffzero", "<b>&amp;</b> %s %n ${x}"];
+  for (const prompt of prompts) isPicture(b64((await client.images.generate({ ...small, prompt, response_format: "b64_json" })).data[0]), "png");
+});
+
+test("openai: twenty requests at once", async () => {
+  const answers = await Promise.all(Array.from({ length: 20 }, (_, i) => client.images.generate({ ...small, seed: i, response_format: "b64_json" })));
+  assert.deepEqual(answers.map((a) => a.data[0].seed), Array.from({ length: 20 }, (_, i) => i));
+  assert.equal(new Set(answers.map((a) => a.data[0].b64_json)).size, 20);
+});
+
+test("openai: more requests than the queue holds come through by the client's own repeats", async () => {
+  const patient = new OpenAI({ baseURL: `${base}/v1`, apiKey: "any", maxRetries: 8 });
+  const answers = await Promise.all(Array.from({ length: 80 }, (_, i) => patient.images.generate({ ...small, seed: i })));
+  assert.equal(answers.length, 80);
+});
+
+test("openai: a repeat under one Idempotency-Key gets the first answer", async () => {
+  const key = `key ${Date.now()} ${Math.random()}`, body = { ...small, seed: undefined };
+  const ask = (members) => client.images.generate({ ...body, ...members }, { headers: { "Idempotency-Key": key } });
+  const one = await ask(), two = await ask();
+  assert.deepEqual([one.data, one.id], [two.data, two.id]);
+  assert.notEqual((await ask({ prompt: "something else", seed: 9 })).data[0].seed, one.data[0].seed);
+  const other = await client.images.generate(body, { headers: { "Idempotency-Key": `${key}!` } });
+  assert.notEqual(other.data[0].seed, one.data[0].seed);
+});
+
+test("openai: a streamed repeat under one Idempotency-Key ends with the same picture", async () => {
+  const key = `key ${Date.now()} ${Math.random()}`;
+  const last = async () => {
+    let event;
+    for await (event of await client.images.generate({ ...small, seed: undefined, stream: true }, { headers: { "Idempotency-Key": key } }));
+    return [event.type, event.b64_json];
+  };
+  const one = await last();
+  assert.equal(one[0], "image_generation.completed");
+  assert.deepEqual(await last(), one);
+});
+
+test("openai: a request that takes too long for its client", async () => {
+  await assert.rejects(client.images.generate({ ...small, steps: 500 }, { timeout: 200 }), OpenAI.APIConnectionTimeoutError);
+  await assert.rejects(client.images.generate({ ...small, steps: 500 }, { signal: AbortSignal.timeout(200) }), OpenAI.APIUserAbortError);
+  isPicture(await download((await client.images.generate(small)).data[0].url), "png");
+});
+
+test("openai: routes that are not here are clean errors", async () => {
+  await refused(client.embeddings.create({ model, input: "x" }), 404);
+  await refused(client.files.list(), 404);
+  await refused(client.models.delete("dall-e-3"), 405);
+  await refused(client.get("/images/generations"), 405);
+  await refused(client.post("/images/generations", { body: [1] }), 400, (e) => assert.match(e.message, /JSON object/));
 });
 
 test("openai: the raw answer and its headers", async () => {

@@ -83,6 +83,48 @@ test("sdk-js: a connection goes on after an error", withClient(async (client) =>
   isPicture(await bytesOf((await client.imageInference({ ...tiny, outputFormat: "PNG" }))[0]), "png");
 }));
 
+test("sdk-js: ten requests at once, each with its own answer", withClient(async (client) => {
+  const all = await Promise.all(Array.from({ length: 10 }, (_, i) => client.imageInference({ ...tiny, seed: i + 1 })));
+  assert.deepEqual(all.map((images) => images[0].seed), Array.from({ length: 10 }, (_, i) => i + 1));
+}));
+
+test("sdk-js: twenty results", withClient(async (client) =>
+  assert.equal((await client.imageInference({ ...tiny, numberResults: 20 })).length, 20)));
+
+test("sdk-js: two connections side by side", withClient((one) => withClient(async (two) => {
+  const [a, b] = await Promise.all([one.imageInference(tiny), two.imageInference({ ...tiny, seed: 8 })]);
+  assert.deepEqual([a[0].seed, b[0].seed], [7, 8]);
+})()));
+
+test("sdk-js: a seed is drawn where none is given", withClient(async (client) =>
+  assert.ok((await client.imageInference({ ...tiny, seed: undefined }))[0].seed > 0)));
+
+test("sdk-js: a taskUUID of one's own", withClient(async (client) => {
+  const customTaskUUID = crypto.randomUUID();
+  assert.equal((await client.imageInference({ ...tiny, customTaskUUID }))[0].taskUUID, customTaskUUID);
+}));
+
+test("sdk-js: prompts in every script, and long ones", withClient(async (client) => {
+  for (const positivePrompt of ["狐狸 🦊 ünï", "\"quoted\"\n\\", "fox ".repeat(700)])
+    assert.equal((await client.imageInference({ ...tiny, positivePrompt })).length, 1);
+}));
+
+test("sdk-js: goes on after its connection broke", withClient(async (client) => {
+  assert.equal((await client.imageInference(tiny)).length, 1);
+  client._ws.close();
+  await new Promise((go) => setTimeout(go, 300));
+  assert.equal((await client.imageInference(tiny)).length, 1);
+}, { shouldReconnect: true, globalMaxRetries: 2 }));
+
+for (const [what, call] of [
+  ["upscaling", (client) => client.upscaleGan({ inputImage: uri(blue), upscaleFactor: 2 })],
+  ["removing a background", (client) => client.removeImageBackground({ inputImage: uri(blue) })],
+  ["captions", (client) => client.requestImageToText({ inputImage: uri(blue) })],
+  ["better prompts", (client) => client.enhancePrompt({ prompt: "fox", promptMaxLength: 64, promptVersions: 1 })],
+  ["a search for models", (client) => client.modelSearch({ search: "hidream" })]])
+  test(`sdk-js: ${what} is refused at once`, withClient((client) => assert.rejects(call(client),
+    (e) => /unsupportedTaskType/.test(JSON.stringify(e?.error ?? e?.message)))));
+
 // ---- tasks that are asked for later ----
 
 async function finished(client, taskUUID, count = 1) {
@@ -122,6 +164,12 @@ test("sdk-js: an async task that is refused", withClient((client) => assert.reje
 // ---- pictures that are sent along ----
 
 const uri = (bytes) => `data:image/png;base64,${bytes.toString("base64")}`;
+
+test("sdk-js: an uploaded picture to start from", withClient(async (client) => {
+  const { imageUUID } = await client.uploadImage(uri(blue));
+  const [image] = await client.imageInference({ ...tiny, seedImage: imageUUID, strength: 0.5 });
+  assert.ok(image.imageURL);
+}));
 
 test("sdk-js: a picture to start from", withClient(async (client) => {
   const [image] = await client.imageInference({ ...tiny, seedImage: uri(blue), strength: 0.5, outputFormat: "PNG" });

@@ -206,6 +206,38 @@ def upload(number, picture):
     return {"taskType": "imageUpload", "taskUUID": task(number)["taskUUID"], "image": picture}
 
 
+class OpenAIRepeats(DurableTest):
+    """The same in the OpenAI protocol, by taskUUID or by the header Idempotency-Key."""
+
+    def ask(self, key=None, **members):
+        body = {"prompt": "a fox", "model": "runware:97@3", "size": "128x128", "n": 2, "steps": 2, **members}
+        status, _, text = self.daemon.request("POST", "/v1/images/generations", json.dumps(body),
+                                              {"Idempotency-Key": key} if key else {})
+        return status, text
+
+    def test_first_answer(self):
+        for form in ("b64_json", "url"):
+            for key, members in ((None, {"taskUUID": task(len(form))["taskUUID"]}), ("key " + form, {})):
+                (status, one), (_, two) = (self.ask(key, response_format=form, **members) for _ in range(2))
+                self.assertEqual(status, 200, one)
+                one, two = json.loads(one), json.loads(two)
+                self.assertEqual((one["id"], one["data"], one["metadata"]["cost"]),
+                                 (two["id"], two["data"], two["metadata"]["cost"]))
+                self.assertEqual(len(one["data"]), 2)
+
+    def test_stream(self):
+        one, two = (events(self.ask("stream", stream=True)[1].splitlines()) for _ in range(2))
+        one, two = ([(name, data["b64_json"], data["seed"]) for name, data in found] for found in (one, two))
+        self.assertEqual([name for name, _, _ in one], ["image_generation.completed"] * 2)
+        self.assertEqual(one, two)
+
+    def test_another_body(self):
+        self.assertEqual(self.ask("other")[0], 200)
+        fox, hare = (json.loads(self.ask("other", prompt=words, seed=7)[1])["data"] for words in ("a fox", "a hare"))
+        self.assertNotEqual(fox, hare)
+        self.assertEqual(json.loads(self.ask("other", prompt="a hare", seed=7)[1])["data"], hare)
+
+
 class Uploads(DurableTest):
     def setUp(self):
         self.options = ("--executor", "auto", "--preload")

@@ -9,6 +9,7 @@ import http.client
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -25,7 +26,8 @@ from basics import BUILD, CARDS, REVERIED, SLOW, SOURCE, wait_until  # noqa: E40
 
 MODULE = os.path.join(BUILD, "ngx_http_reverie_module.so")
 MODEL = "runware:97@3"
-ALARM = re.compile(r"\[(alert|emerg|crit)\]|Sanitizer|runtime error:|worker process \d+ exited on signal")
+WRAP = shlex.split(os.environ.get("NGINX_WRAP", ""))  # nginx runs below this command (valgrind)
+ALARM = re.compile(r"==\d+== +at 0x|\[(alert|emerg|crit)\]|Sanitizer|runtime error:|worker process \d+ exited on signal")
 
 
 def sanitizer():
@@ -195,7 +197,8 @@ http {{
         os.makedirs(os.path.join(self.folder, "html"), exist_ok=True)
 
     def command(self, *options):
-        return ["nginx", "-p", self.folder, "-c", os.path.join(self.folder, "nginx.conf"), "-e",
+        wrap = [word.replace("{dir}", self.folder) for word in WRAP]
+        return [*wrap, "nginx", "-p", self.folder, "-c", os.path.join(self.folder, "nginx.conf"), "-e",
                 os.path.join(self.folder, "error.log"), *options]
 
     def start(self):
@@ -259,6 +262,8 @@ http {{
                 self.process.wait()
         if self.process:
             self.output.close()
+        if WRAP:
+            self.fail_by_valgrind()
         if os.environ.get("KEEP"):
             print("# kept", self.folder)
         else:
@@ -266,9 +271,17 @@ http {{
 
     # -- looking --
 
+    def fail_by_valgrind(self):
+        """What valgrind says of processes that have ended, leaks above all."""
+        for path in glob.glob(os.path.join(self.folder, "valgrind.*")):
+            with open(path, errors="replace") as f:
+                text = f.read()
+            if re.search(r"==\d+== +(at|by) 0x", text):
+                raise AssertionError(f"{path}:\n{text[:8000]}")
+
     def log(self):
         text = ""
-        for name in ("error.log", "output"):
+        for name in ("error.log", "output", *glob.glob("valgrind.*", root_dir=self.folder)):
             path = os.path.join(self.folder, name)
             if os.path.exists(path):
                 with open(path, errors="replace") as f:

@@ -112,8 +112,8 @@ class Reload(unittest.TestCase):
                     wait_until(lambda: not is_alive(pid), what="the end of a master")
         self.addCleanup(end)
         binary = shutil.which("nginx")  # the new binary is started by this path
-        run = subprocess.run([binary, *server.command()[1:]], capture_output=True, text=True, env=environment(),
-                             stdin=subprocess.DEVNULL)
+        command = [binary if word == "nginx" else word for word in server.command()]
+        run = subprocess.run(command, capture_output=True, text=True, env=environment(), stdin=subprocess.DEVNULL)
         self.assertEqual(run.returncode, 0, run.stderr)
         wait_until(lambda: os.path.exists(pid_file) and master(), what="the pid file")
         old = started[0]
