@@ -161,6 +161,8 @@ rv_status rv__pipeline_load(rv__pipeline *p, rv_error *err)
     if (status == RV_OK && p->has_new_machines) {
         status = rv__transformer_machines(p->transformer, p->machines, err);
         p->has_new_machines = status != RV_OK;
+        if (p->machines)
+            rv__memory_rest(p->weights, "transformer"); /* blocks that others have are not needed here */
     }
     if (status == RV_OK && !p->vae)
         status = rv__vae_open(p->device, p->weights, &p->vae, err);

@@ -12,7 +12,7 @@
 
 #include "base/clock.h"
 #include "base/memory.h"
-#include "rpc_message.h"
+#include "memory_plan.h"
 #include "rpc_server_internal.h"
 
 enum { TICK_MS = 200, HELLO_MS = 10000, TAKE_MS = 10000 };
@@ -55,6 +55,7 @@ rv_status rv__rpc_server_open(const rv__weights *w, const rv__rpc_options *o, rv
         status = rv__transformer_open(s->device, w, &s->transformer, err);
     if (status == RV_OK && !*rv__transformer_fingerprint(s->transformer))
         status = rv__fail(err, RV_MEMORY, "out of memory");
+    rv__memory_rest(w, "transformer"); /* its samples brought pages of all blocks */
     if (status != RV_OK) {
         rv__rpc_server_close(s);
         return status;

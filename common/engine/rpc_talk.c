@@ -208,11 +208,10 @@ static void tell_shape(const rv__rpc_server *s, const rv__rpc_ready *r)
     const rv__part_shape *p = &s->shape;
 
     rv__rpc_say(s,
-        "blocks %lld to %lld of %lld: weights %.1f MB, activations %.1f MB for %lldx%lld patches; "
-        "resident %.1f MB",
+        "blocks %lld to %lld of %lld: weights %.1f MB, activations %.1f MB for %lldx%lld patches",
         (long long)p->first[0], (long long)p->end[p->spans - 1] - 1,
         (long long)rv__transformer_block_count(s->transformer), r->weights / 1e6,
-        r->activations / 1e6, (long long)p->width, (long long)p->height, r->resident / 1e6);
+        r->activations / 1e6, (long long)p->width, (long long)p->height);
 }
 
 static rv_status on_prepare(rv__talk *t, uint64_t size, rv_error *err)
@@ -332,6 +331,12 @@ static rv_status on_run(rv__talk *t, uint64_t size, rv_error *err)
                            : status;
 }
 
+static void on_rest(rv__talk *t)
+{
+    rv__rpc_say(t->server, "the picture is done; resident %.1f MB", resident() / 1e6);
+    rv__rpc_rest(t);
+}
+
 /* ---- a talk ---- */
 
 static rv_status on_message(rv__talk *t, char kind, uint64_t size, rv_error *err)
@@ -362,7 +367,7 @@ static rv_status on_message(rv__talk *t, char kind, uint64_t size, rv_error *err
         if (kind == 'N')
             rv__rpc_drop_loras(t->server);
         else
-            rv__rpc_rest(t);
+            on_rest(t);
         return RV_OK;
     }
     return rv__fail(err, RV_FORMAT, "a message of an unknown kind");

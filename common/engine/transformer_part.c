@@ -253,6 +253,8 @@ rv_status rv__transformer_machines(rv__transformer *t, rv__machines *machines, r
         bytes[i] = rv__part_weights(t, i, i + 1);
     status = rv__machines_split(machines, bytes, blocks, t->first_of, err);
     rv__free(bytes);
+    if (status == RV_OK && !*rv__transformer_fingerprint(t))
+        status = rv__fail(err, RV_MEMORY, "out of memory");
     if (status == RV_OK)
         t->machines = machines;
     return status;

@@ -171,9 +171,10 @@ class OneHost(Case):
         """Each holds its own blocks only, and says how much that is."""
         shares = []
         for m in machines:
-            found = re.search(r"blocks (\d+) to (\d+) of 4: weights ([\d.]+) MB, activations [\d.]+ MB .* resident [\d.]+ MB",
+            found = re.search(r"blocks (\d+) to (\d+) of 4: weights ([\d.]+) MB, activations [\d.]+ MB for .* patches",
                               m.log())
             self.assertTrue(found, m.log())
+            self.assertRegex(m.log(), r"the picture is done; resident [\d.]+ MB")
             shares.append((int(found.group(1)), int(found.group(2)), float(found.group(3))))
         self.assertEqual(shares[0][1] + 1, shares[1][0])
         size = sum(os.path.getsize(os.path.join(MODEL, "transformer", n)) for n in os.listdir(os.path.join(MODEL, "transformer")))
