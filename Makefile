@@ -21,8 +21,8 @@ test: ## every test that a clone can run alone
 serve: ## engine and nginx in the foreground: make serve PORT=8188 [MODEL=path] [CONF=dir]
 	@MODEL="$(MODEL)" CONF="$(CONF)" $(BOX) -g build sh -c 'config/build $(BUILD) && exec config/serve $(PORT)'
 
-bench: ## figures, each beside a peer of the same run
-	@$(BOX) -g build,bench,lua,train,gimp sh -c 'config/build $(BUILD) && exec tests/bench/run $(BUILD)'
+bench: ## figures, each beside a peer of the same run, and a page of them: PAGE=build/bench.md
+	@$(BOX) -g build,bench,lua,train,gimp sh -c 'config/build $(BUILD) && exec tests/bench/run $(BUILD) $(PAGE)'
 
 bench-full: ## the full-size model with random weights (10 GB in /var/tmp, minutes): SIZE=512|1024|both KIND=fast|float32|both
 	@$(BOX) -g build sh -c 'config/build $(BUILD) && ninja -C $(BUILD) tests/bench/full && unset OPENBLAS_CORETYPE && exec $(BUILD)/tests/bench/full $(or $(SIZE),both) $(or $(KIND),fast)'

@@ -12,8 +12,7 @@ static int usage(int status)
     fputs("usage: reverie schema MODEL          the JSON schema of a model's tasks\n"
           "       reverie schema --docs         the reference page of all parameters\n"
           "       reverie schema --schedulers   what every scheduler name means\n"
-          "       reverie schema --services     what services of others take\n"
-          "       reverie schema --dictionary   names and words for fuzzers\n",
+          "       reverie schema --services     what services of others take\n",
           status ? stderr : stdout);
     return status;
 }
@@ -54,7 +53,5 @@ int rv__command_schema(int argc, char **argv)
         return print(rv__scheduler_page());
     if (strcmp(argv[1], "--services") == 0)
         return print(rv__services_page());
-    if (strcmp(argv[1], "--dictionary") == 0)
-        return print(rv__parameters_dictionary());
     return argv[1][0] == '-' ? usage(2) : print_schema(argv[1]);
 }

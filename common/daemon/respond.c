@@ -121,6 +121,10 @@ enum MHD_Result rv__respond_metrics(rv__server *s, struct MHD_Connection *c)
     add_metric(&b, "reveried_queue_tasks", "gauge", "Tasks that wait or run.", (uint64_t)s->live);
     add_metric(&b, "reveried_queue_limit", "gauge", "Most tasks that may.",
                (uint64_t)s->queue_limit);
+    int64_t waiting = rv__durable_waiting(s->r);
+    if (waiting >= 0)
+        add_metric(&b, "reveried_stored_waiting", "gauge",
+                   "Asynchronous tasks that wait, counted every ten seconds.", (uint64_t)waiting);
     add_metric(&b, "reveried_models", "gauge", "Models that are served.",
                rv__context_model_count(s->r));
     add_metric(&b, "reveried_model_loaded", "gauge", "Whether weights are in memory.",

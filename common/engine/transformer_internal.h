@@ -94,7 +94,6 @@ rv_status rv__transformer_set_constants(rv__transformer *t, rv_error *err);
 void rv__transformer_count_tokens(rv__transformer *t);
 
 /* Copies all rows of the streams out of the graph, or into it. */
-size_t rv__transformer_stream_floats(const rv__streams *s);
 void rv__transformer_read_streams(const rv__streams *s, float *out);
 void rv__transformer_write_streams(const rv__streams *s, const float *in);
 

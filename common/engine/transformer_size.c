@@ -86,11 +86,6 @@ rv__streams rv__transformer_streams(rv__transformer *t, int64_t i)
     return s;
 }
 
-size_t rv__transformer_stream_floats(const rv__streams *s)
-{
-    return (size_t)(ggml_nelements(s->image) + (s->text ? ggml_nelements(s->text) : 0));
-}
-
 /* Rows of a tensor follow each other, batches may lie apart. */
 static size_t move_rows(const struct ggml_tensor *x, float *out, const float *in)
 {

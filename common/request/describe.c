@@ -1,4 +1,4 @@
-/* JSON schemas, the list of models, the reference page and the fuzz dictionary.  Says only what the
+/* JSON schemas, the list of models and the reference page.  Says only what the
  * tables say. */
 #include "describe.h"
 
@@ -397,40 +397,5 @@ char *rv__parameters_page(void)
     page_rules(&b);
     page_words(&b, "Schedulers", rv__scheduler_words);
     page_words(&b, "Style presets", rv__style_preset_words);
-    return rv__buf_take(&b, NULL);
-}
-
-/* ---- fuzz dictionary --------------------------------------------------------------------- */
-
-static void dictionary_entry(rv__buf *b, const char *text)
-{
-    if (text)
-        rv__buf_addf(b, "\"\\\"%s\\\"\"\n", text);
-}
-
-static void dictionary_level(rv__buf *b, const rv__field *rows)
-{
-    for (const rv__field *f = rows; f->name; f++) {
-        dictionary_entry(b, f->name);
-        dictionary_entry(b, f->also);
-        for (const rv__word *w = f->words; w && w->word; w++)
-            dictionary_entry(b, w->word);
-        if (f->fields)
-            dictionary_level(b, f->fields);
-    }
-}
-
-char *rv__parameters_dictionary(void)
-{
-    rv__buf b;
-    rv__buf_init(&b, 1 << 20);
-    dictionary_level(&b, rv__table);
-    dictionary_entry(&b, "imageInference");
-    dictionary_entry(&b, "authentication");
-    dictionary_entry(&b, "apiKey");
-    dictionary_entry(&b, "__BLANK__");
-    dictionary_entry(&b, "runware:97@3");
-    dictionary_entry(&b, "hidream-i1-full");
-    dictionary_entry(&b, "a770f077-f413-47de-9dac-be0b26a35da6");
     return rv__buf_take(&b, NULL);
 }

@@ -11,7 +11,4 @@ void rv__describe_row(rv__buf *b, const rv__field *f, bool no_maximum);
 /* Markdown of every parameter and every rule (out; rv__free): common/request/parameters.md is this text. */
 char *rv__parameters_page(void);
 
-/* One dictionary entry per line for fuzzers: every name and word of the tables (out; rv__free). */
-char *rv__parameters_dictionary(void);
-
 #endif

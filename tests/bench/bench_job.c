@@ -11,27 +11,9 @@
 #include <unistd.h>
 
 #include "reverie.h"
+#include "stopwatch.h"
 
 enum { ROUNDS = 3000, SIDE_BY_SIDE = 16 };
-
-static double now_us(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec * 1e6 + (double)t.tv_nsec / 1e3;
-}
-
-static int ascending(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return x < y ? -1 : x > y;
-}
-
-static double median(double *values, int n)
-{
-    qsort(values, (size_t)n, sizeof *values, ascending);
-    return values[n / 2];
-}
 
 /* ---- the peer: one worker thread, one slot, one eventfd ---- */
 

@@ -12,6 +12,7 @@
 #include <lualib.h>
 
 #include "reverie.h"
+#include "stopwatch.h"
 
 int luaopen_reverie_core(lua_State *L);
 
@@ -36,25 +37,6 @@ static const char script[] =
     "function pixels_out() return #image:pixels() end\n"
     "function pixels_in() reverie.image(pixels, 1024, 1024):close() end\n"
     "function collect() collectgarbage() end\n";
-
-static double now_us(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec * 1e6 + (double)t.tv_nsec / 1e3;
-}
-
-static int ascending(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return x < y ? -1 : x > y;
-}
-
-static double median(double *values, int n)
-{
-    qsort(values, (size_t)n, sizeof *values, ascending);
-    return values[n / 2];
-}
 
 static void fail(const char *what)
 {

@@ -21,6 +21,7 @@
 #include "base/base64.h"
 #include "image/image.h"
 #include "reverie.h"
+#include "stopwatch.h"
 
 enum {
     ROUNDS = 5,     /* in turns with the peer: both meet the same machine */
@@ -173,13 +174,6 @@ typedef struct figures {
     double rate, p99_ms, cpu_us;
 } figures;
 
-static double now_s(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
-
 static double cpu_s(void)
 {
     struct rusage u;
@@ -188,17 +182,11 @@ static double cpu_s(void)
            (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6;
 }
 
-static int ascending(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return x < y ? -1 : x > y;
-}
-
 static figures conclude(double began, double cpu, double *times, int count)
 {
-    double seconds = now_s() - began;
+    double took = seconds() - began;
     qsort(times, (size_t)count, sizeof *times, ascending);
-    return (figures){count / seconds, times[count * 99 / 100] * 1e3, (cpu_s() - cpu) * 1e6 / count};
+    return (figures){count / took, times[count * 99 / 100] * 1e3, (cpu_s() - cpu) * 1e6 / count};
 }
 
 /* ---- ours ---- */
@@ -225,7 +213,7 @@ static void on_event(void *user, rv_job *job, const rv_event *e)
     run *o = s->run;
     bool is_good = rv_job_state(job) == RV_DONE && rv_image_pixels(rv_job_image(job, 0));
     o->failed += !is_good;
-    o->times[o->ended++] = now_s() - s->began;
+    o->times[o->ended++] = seconds() - s->began;
     if (o->left)
         submit(s);
 }
@@ -234,7 +222,7 @@ static void submit(slot *s)
 {
     rv_sink sink = {on_event, s};
     rv_job *j;
-    s->began = now_s();
+    s->began = seconds();
     s->run->left--;
     if (rv_submit(s->run->r, rv_batch_task(s->run->batch, 0), &sink, &j) != RV_OK)
         exit(1);
@@ -245,7 +233,7 @@ static figures run_ours(rv *r, rv_batch *b, int count, int flight)
 {
     static slot slots[MOST];
     run o = {.r = r, .batch = b, .left = count, .times = calloc((size_t)count, sizeof(double))};
-    double began = now_s(), cpu = cpu_s();
+    double began = seconds(), cpu = cpu_s();
     for (int i = 0; i < flight && o.left; i++) {
         slots[i] = (slot){&o, 0};
         submit(&slots[i]);
@@ -325,9 +313,9 @@ static figures run_peer(peer *p, int count, int flight)
 {
     double *times = calloc((size_t)count, sizeof *times);
     int left = count, ended = 0, running, queued;
-    double began = now_s(), cpu = cpu_s();
+    double began = seconds(), cpu = cpu_s();
     for (int i = 0; i < flight && left; i++, left--) {
-        p->began[i] = now_s();
+        p->began[i] = seconds();
         curl_multi_add_handle(p->multi, p->easy[i]);
     }
     while (ended < count) {
@@ -337,11 +325,11 @@ static figures run_peer(peer *p, int count, int flight)
             double *when = NULL;
             CURL *e = m->easy_handle;
             curl_easy_getinfo(e, CURLINFO_PRIVATE, (char **)&when);
-            times[ended++] = now_s() - *when;
+            times[ended++] = seconds() - *when;
             curl_multi_remove_handle(p->multi, e);
             if (left) {
                 left--;
-                *when = now_s();
+                *when = seconds();
                 curl_multi_add_handle(p->multi, e);
             }
         }
@@ -354,12 +342,6 @@ static figures run_peer(peer *p, int count, int flight)
 }
 
 /* ---- figures ---- */
-
-static double median(double *values)
-{
-    qsort(values, ROUNDS, sizeof *values, ascending);
-    return values[ROUNDS / 2];
-}
 
 static void compare(const char *name, rv *r, rv_batch *b, const char *url, const char *sent,
                     int count, int flight)
@@ -380,11 +362,11 @@ static void compare(const char *name, rv *r, rv_batch *b, const char *url, const
         ratio[i] = ours.rate / theirs.rate;
     }
     printf("bench remote-%s-%d: %.0f tasks/s | libcurl %.0f tasks/s | ratio %.2f\n", name, flight,
-           median(rate[0]), median(rate[1]), median(ratio));
-    double a = median(p99[0]), c = median(p99[1]);
+           median(rate[0], ROUNDS), median(rate[1], ROUNDS), median(ratio, ROUNDS));
+    double a = median(p99[0], ROUNDS), c = median(p99[1], ROUNDS);
     printf("bench remote-%s-%d-p99: %.2f ms | libcurl %.2f ms | ratio %.2f\n", name, flight, a, c,
            a / c);
-    a = median(cpu[0]), c = median(cpu[1]);
+    a = median(cpu[0], ROUNDS), c = median(cpu[1], ROUNDS);
     printf("bench remote-%s-%d-cpu: %.0f us/task | libcurl %.0f us/task | ratio %.2f\n", name,
            flight, a, c, a / c);
     fflush(stdout);

@@ -9,13 +9,7 @@
 #include <cjson/cJSON.h>
 
 #include "request/task.h"
-
-static double now_us(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec * 1e6 + (double)t.tv_nsec / 1e3;
-}
+#include "stopwatch.h"
 
 static void check_once(const rv__check_settings *s, const char *text, size_t len)
 {

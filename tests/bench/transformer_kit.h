@@ -10,14 +10,7 @@
 #include <unistd.h>
 
 #include "engine/transformer.h"
-
-static inline double seconds(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
+#include "stopwatch.h"
 
 /* Now, and at most until now. */
 static inline long resident_megabytes(void)

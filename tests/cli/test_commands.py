@@ -132,7 +132,7 @@ class Schema(unittest.TestCase):
 
     def test_copies_in_the_tree(self):
         for option, path in [("--docs", "common/request/parameters.md"), ("--schedulers", "common/engine/schedulers.md"),
-                             ("--dictionary", "tests/fuzz/dict/request.dict"), ("--services", "common/remote/services.md")]:
+                             ("--services", "common/remote/services.md")]:
             with open(os.path.join(ROOT, path), encoding="utf-8") as f:
                 self.assertEqual(reverie("schema", option)[1], f.read())
 

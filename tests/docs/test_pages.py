@@ -79,6 +79,12 @@ class Pages(unittest.TestCase):
         self.do(commands(NGINX, ""))
         self.assertEqual(self.picture("sea.png"), (256, 256))
 
+    def test_readme(self):
+        """What it asks of `make serve` is asked of the same locations in nginx."""
+        text = self.do(commands(NGINX, "") + commands("README.md", "Serve it"))
+        self.assertEqual(text.count('"imageURL":"http://127.0.0.1:8188/images/'), 1)
+        self.assertIn('"size":"256x256"', text)
+
     def test_lua_scripters_first_page(self):
         if not shutil.which("lua5.4"):
             self.skipTest("lua5.4 is not installed (package group lua)")
@@ -96,6 +102,11 @@ class Pages(unittest.TestCase):
         self.assertIn("\nok\n", text)  # the check of the copied queue
         self.assertIn("active", text)
 
+    def test_capacity(self):
+        text = self.do(f"cd {SOURCE}; export BUILD={os.environ['BUILD_ROOT']}\n" + commands("common/daemon/capacity.md"))
+        self.assertRegex(text, r"\| Reverie demo \| 256 × 256 \| \d+ \| [\d.]+ \|")
+        self.assertRegex(text, r"\| \d\.\d\d \| \d+ ms \| \d+ ms \|")
+
     def test_security(self):
         self.do(commands(NGINX, "") + commands(SECURITY))
         with open(os.path.join(self.folder, "models.json")) as f:
@@ -104,7 +115,7 @@ class Pages(unittest.TestCase):
     def test_configurations_of_nginx(self):
         """Blocks of the kind nginx that are whole configurations are taken as they stand."""
         found = [block for page in pages() for block in re.findall(r"^```nginx\n(.*?)^```$", read(page), re.M | re.S)
-                 if "http {" in block and "content_by_lua" not in block]
+                 if "http {" in block and "content_by_lua" not in block and "reverie_" in block]
         self.assertTrue(found)
         for block in found:
             path = os.path.join(self.folder, "nginx.conf")

@@ -79,7 +79,7 @@ class Style(unittest.TestCase):
 
     def test_files_say_what_they_are_for(self):
         found = [path for path in sources(".c", ".h") if not re.match(r"\s*/\*", text_of(path))]
-        found += [path for path in sources(".py") if not re.match(r'(#!.*\n)?(#.*\n)*"""', text_of(path))]
+        found += [path for path in sources(".py") if not re.match(r'#[^!]|(#!.*\n)?"""|(#!.*\n)#', text_of(path))]
         self.none(found, "files without a head")
 
     def test_dangerous_functions(self):

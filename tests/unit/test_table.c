@@ -483,18 +483,6 @@ static void test_page_is_current(void **state)
     assert_true(same);
 }
 
-static void test_dictionary_is_current(void **state)
-{
-    char *page = rv__parameters_dictionary(), *file = read_source("tests/fuzz/dict/request.dict");
-    bool same = strcmp(page, file) == 0;
-    if (!same)
-        print_message("request.dict is old: build/reverie schema --dictionary > "
-                      "tests/fuzz/dict/request.dict\n");
-    rv__free(page);
-    rv__free(file);
-    assert_true(same);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -504,7 +492,6 @@ int main(void)
         cmocka_unit_test(test_words_are_complete),
         cmocka_unit_test(test_guesses),
         cmocka_unit_test(test_page_is_current),
-        cmocka_unit_test(test_dictionary_is_current),
     };
     return cmocka_run_group_tests(tests, load_models, free_models);
 }
