@@ -20,10 +20,16 @@ void *rv__head_packed(const rv__heads *a, const struct ggml_tensor *packed, int6
     return all + (size_t)(batch * a->kv_heads + kv) * a->packed;
 }
 
-static RV__VECTOR void add_row(float *to, const float *from, int64_t n)
+RV__VECTOR void rv__heads_add(float *to, const float *from, int64_t n)
 {
     for (int64_t i = 0; i < n; i++)
         to[i] += from[i];
+}
+
+RV__VECTOR void rv__heads_scale(float *to, const float *from, float by, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        to[i] = from[i] * by;
 }
 
 void rv__heads_mask(const rv__heads *a, const struct ggml_tensor *dst, const rv__tile *at,
@@ -39,7 +45,7 @@ void rv__heads_mask(const rv__heads *a, const struct ggml_tensor *dst, const rv_
     for (int64_t r = 0; r < at->rows; r++) {
         const char *from = base + (mask->ne[1] > 1 ? (size_t)(at->row + r) : 0) * mask->nb[1];
 
-        add_row(scores + r * stride, (const float *)(const void *)from, a->keys);
+        rv__heads_add(scores + r * stride, (const float *)(const void *)from, a->keys);
     }
 }
 
@@ -119,8 +125,7 @@ static void run_tile(const rv__heads *a, struct ggml_tensor *dst, const rv__tile
                 scores, (int)nk, rv__head_at(v, at->batch, at->kv, d), (int)rv__head_stride(v),
                 0.0f, op, (int)ldo);
     for (int64_t r = 0; r < at->rows; r++)
-        for (int64_t i = 0; i < d; i++)
-            op[r * ldo + i] *= inverse[r];
+        rv__heads_scale(op + r * ldo, op + r * ldo, inverse[r], d);
 }
 
 /* Rows of scores per tile: enough that packing the keys pays, few enough that the tile stays near

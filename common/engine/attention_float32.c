@@ -28,12 +28,6 @@ static RV__VECTOR float total(const float *x, int64_t n)
     return rv__sum(x, n);
 }
 
-static RV__VECTOR void scale_row(float *row, float by, int64_t n)
-{
-    for (int64_t i = 0; i < n; i++)
-        row[i] *= by;
-}
-
 static void run(const rv__heads *a, struct ggml_tensor *dst, const rv__tile *at, void *scratch)
 {
     const struct ggml_tensor *q = dst->src[0];
@@ -50,7 +44,8 @@ static void run(const rv__heads *a, struct ggml_tensor *dst, const rv__tile *at,
                          ldo, false);
     /* Dividing the result by the sum instead of the scores touches few numbers per row. */
     for (int64_t r = 0; r < at->rows; r++)
-        scale_row(out + r * ldo, 1.0f / total(scores + r * a->keys, a->keys), a->head);
+        rv__heads_scale(out + r * ldo, out + r * ldo,
+                        1.0f / total(scores + r * a->keys, a->keys), a->head);
 }
 
 bool rv__attention_float32_fits(const rv__heads *a, const struct ggml_tensor *q)

@@ -24,12 +24,6 @@ static int64_t value_blocks(const rv__heads *a)
     return rv__int8_panels(a->head) * rv__int8_blocks(a->keys);
 }
 
-static RV__VECTOR void add_row(float *restrict to, const float *restrict from, int64_t n)
-{
-    for (int64_t i = 0; i < n; i++)
-        to[i] += from[i];
-}
-
 static RV__VECTOR void subtract(float *restrict to, const float *restrict from,
                                 const float *restrict mean, float by, int64_t n)
 {
@@ -45,7 +39,7 @@ static void pack_keys(const rv__heads *a, const float *from, int64_t stride, flo
 
     memset(mean, 0, (size_t)a->head * sizeof *mean);
     for (int64_t r = 0; r < a->keys; r++)
-        add_row(mean, from + r * stride, a->head);
+        rv__heads_add(mean, from + r * stride, a->head);
     for (int64_t at = 0; at < a->keys; at += RV__INT8_PANEL) {
         for (int i = 0; i < RV__INT8_PANEL; i += RV__INT8_ROWS) {
             int64_t rows = a->keys - at - i;
@@ -114,13 +108,6 @@ static scratch scratch_at(const rv__heads *a, void *room)
     return s;
 }
 
-static RV__VECTOR void scale_row(float *restrict to, const float *restrict from, float by,
-                                 int64_t n)
-{
-    for (int64_t i = 0; i < n; i++)
-        to[i] = from[i] * by;
-}
-
 static void run(const rv__heads *a, struct ggml_tensor *dst, const rv__tile *at, void *room)
 {
     const struct ggml_tensor *q = dst->src[0];
@@ -133,7 +120,7 @@ static void run(const rv__heads *a, struct ggml_tensor *dst, const rv__tile *at,
     float inverse[TILE];
 
     for (int64_t r = 0; r < at->rows; r++) {
-        scale_row(s.floats, from + r * ldq, a->scale, a->head);
+        rv__heads_scale(s.floats, from + r * ldq, a->scale, a->head);
         rv__int8_row(s.floats, a->head, s.queries + (size_t)r * rv__int8_row_bytes(a->head));
     }
     for (int64_t p = 0; p < rv__int8_panels(a->keys); p++)
@@ -155,7 +142,7 @@ static void run(const rv__heads *a, struct ggml_tensor *dst, const rv__tile *at,
         rv__int8_multiply(s.shares, at->rows, values + p * rv__int8_blocks(a->keys),
                           rv__int8_blocks(a->keys), s.result, RV__INT8_PANEL);
         for (int64_t r = 0; r < at->rows; r++)
-            scale_row(to + r * ldo + first, s.result + r * RV__INT8_PANEL, inverse[r], n);
+            rv__heads_scale(to + r * ldo + first, s.result + r * RV__INT8_PANEL, inverse[r], n);
     }
 }
 

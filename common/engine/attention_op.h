@@ -1,5 +1,5 @@
-/* What the ways to make attention share: heads, tiles of query rows as tasks, keys and values packed
- * once per head, and the softmax of a row.  A way fills an rv__heads; attention.c builds and runs
+/* What the ways to make attention share: heads, tiles of query rows as tasks, keys and values
+ * packed once per head, and the softmax of a row.  A way fills an rv__heads; attention.c builds and runs
  * it.  Only attention*.c include this. */
 #ifndef RV_ATTENTION_OP_H
 #define RV_ATTENTION_OP_H
@@ -33,7 +33,7 @@ bool rv__attention_float32_fits(const rv__heads *a, const struct ggml_tensor *q)
 void rv__attention_int8(rv__heads *a);
 void rv__attention_float32(rv__heads *a);
 
-/* Where the rows of a head begin, in queries, keys, values or results; and how far they are apart. */
+/* Where the rows of a head begin, in queries, keys, values or results; how far they are apart. */
 static inline float *rv__head_at(const struct ggml_tensor *t, int64_t batch, int64_t head,
                                  int64_t width)
 {
@@ -52,6 +52,10 @@ void *rv__head_packed(const rv__heads *a, const struct ggml_tensor *packed, int6
 /* Adds the mask, if there is one, to the scores of a tile, whose rows are stride apart. */
 void rv__heads_mask(const rv__heads *a, const struct ggml_tensor *dst, const rv__tile *at,
                     float *scores, int64_t stride);
+
+/* to += from; to = from * by, also in place. */
+void rv__heads_add(float *to, const float *from, int64_t n);
+void rv__heads_scale(float *to, const float *from, float by, int64_t n);
 
 /* Turns scores into e^(score - max). */
 void rv__heads_exp(float *scores, int64_t n);

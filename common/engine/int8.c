@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "tensor_rows.h"
+
 #if defined(__x86_64__)
 #include "avx512.h"
 
@@ -199,6 +201,78 @@ VNNI void rv__int8_pack(const float *w, int64_t rows, int64_t ldw, int64_t in, b
     }
 }
 
+/* What the numbers 0 to 15 of half a block become. */
+static VNNI __m256i table_of(float scale, float least, float by)
+{
+    const __m512 q = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    __m512 v = _mm512_sub_ps(_mm512_mul_ps(_mm512_set1_ps(scale), q), _mm512_set1_ps(least));
+
+    v = _mm512_mul_ps(v, _mm512_set1_ps(by));
+    return _mm256_broadcastsi128_si256(_mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(v)));
+}
+
+static inline float further(float a, float b)
+{
+    a = a < 0 ? -a : a;
+    b = b < 0 ? -b : b;
+    return a > b ? a : b;
+}
+
+/* 64 numbers: the lower, then the upper halves of 32 bytes. */
+static VNNI __m512i from_nibbles(const uint8_t *nibbles, const float *scale, const float *least,
+                                 float *most)
+{
+    __m256i q = _mm256_loadu_si256((const __m256i *)(const void *)nibbles),
+            low = _mm256_set1_epi8(15);
+    float by;
+
+    *most = further(further(least[0], 15 * scale[0] - least[0]),
+                    further(least[1], 15 * scale[1] - least[1]));
+    by = bytes_by(*most);
+    return _mm512_inserti64x4(
+        _mm512_castsi256_si512(
+            _mm256_shuffle_epi8(table_of(scale[0], least[0], by), _mm256_and_si256(q, low))),
+        _mm256_shuffle_epi8(table_of(scale[1], least[1], by),
+                            _mm256_and_si256(_mm256_srli_epi16(q, 4), low)),
+        1);
+}
+
+VNNI void rv__int8_pack_q4_k(const uint8_t *w, int64_t rows, size_t stride, int64_t in, int output,
+                             rv__int8_block *out)
+{
+    enum { PARTS = RV__Q4_K_NUMBERS / RV__INT8_BLOCK };
+
+    for (; in > 0; in -= RV__Q4_K_NUMBERS, w += RV__Q4_K_BYTES, out += PARTS) {
+        __m512 outputs[PARTS][16];
+        float most[PARTS][16];
+
+        for (int i = 0; i < 16; i++) {
+            const uint8_t *block = w + (size_t)i * stride;
+            float scale[8] = {0}, least[8] = {0};
+
+            if (i < rows)
+                rv__q4_k_scales(block, scale, least);
+            for (int p = 0; p < PARTS; p++) {
+                outputs[p][i] = _mm512_setzero_ps();
+                most[p][i] = 0;
+                if (i < rows)
+                    outputs[p][i] = _mm512_castsi512_ps(
+                        from_nibbles(block + RV__Q4_K_NIBBLES + 32 * p, scale + 2 * p,
+                                     least + 2 * p, &most[p][i]));
+            }
+        }
+        for (int p = 0; p < PARTS; p++) {
+            __m512i fours[16];
+
+            rv__transpose(outputs[p]);
+            for (int k = 0; k < 16; k++)
+                fours[k] = _mm512_castps_si512(outputs[p][k]);
+            put_outputs(fours, _mm512_div_ps(_mm512_loadu_ps(most[p]), _mm512_set1_ps(127)), false,
+                        output, out + p);
+        }
+    }
+}
+
 /* Four inputs of sixteen outputs as bytes. */
 static inline VNNI __m512i four_bytes(const __m512 x[4], __m512 by)
 {
@@ -264,6 +338,12 @@ void rv__int8_pack(const float *w, int64_t rows, int64_t ldw, int64_t in, bool f
                    int output, rv__int8_block *out)
 {
     (void)w, (void)rows, (void)ldw, (void)in, (void)for_shares, (void)output, (void)out;
+}
+
+void rv__int8_pack_q4_k(const uint8_t *w, int64_t rows, size_t stride, int64_t in, int output,
+                        rv__int8_block *out)
+{
+    (void)w, (void)rows, (void)stride, (void)in, (void)output, (void)out;
 }
 
 void rv__int8_pack_columns(const float *w, int64_t columns, int64_t ldw, int64_t in,

@@ -48,6 +48,12 @@ enum { RV__INT8_ROWS = 16 };
 void rv__int8_pack(const float *w, int64_t rows, int64_t ldw, int64_t in, bool for_shares,
                    int output, rv__int8_block *out);
 
+/* The same from rows of q4_K (tensor_rows.h), stride bytes apart, whose numbers need no floats in
+ * between: each half of a block has but 16 values, which are rounded in a table.  The scale is that
+ * of the largest value they could have. */
+void rv__int8_pack_q4_k(const uint8_t *w, int64_t rows, size_t stride, int64_t in, int output,
+                        rv__int8_block *out);
+
 /* A whole panel from in rows of at most 64 columns, which are the outputs. */
 void rv__int8_pack_columns(const float *w, int64_t columns, int64_t ldw, int64_t in,
                            bool for_shares, rv__int8_block *out);

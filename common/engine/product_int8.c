@@ -64,6 +64,11 @@ static void pack_panel(const struct ggml_tensor *w, int64_t panel, float *floats
         int64_t first = panel * RV__INT8_PANEL + i, rows = w->ne[1] - first;
 
         rows = rows < 0 ? 0 : rows > RV__INT8_ROWS ? RV__INT8_ROWS : rows;
+        if (w->type == GGML_TYPE_Q4_K && rv__weight_is_plain(w)) {
+            rv__int8_pack_q4_k((const uint8_t *)w->data + (size_t)first * w->nb[1], rows, w->nb[1],
+                               w->ne[0], i, out);
+            continue;
+        }
         if (rows > 0)
             rv__weight_rows(w, first, rows, floats);
         rv__int8_pack(floats, rows, w->ne[0], w->ne[0], false, i, out);

@@ -118,26 +118,32 @@ static RV__VECTOR void read_nibbles(const uint8_t *restrict from, const float *r
         out[32 + i] = scale[1] * (float)(from[i] >> 4) - least[1];
 }
 
-/* ggml's way with vectors: 256 numbers in two halves, twelve bytes of scales and 128 of nibbles. */
+void rv__q4_k_scales(const uint8_t *block, float scale[8], float least[8])
+{
+    ggml_fp16_t both[2];
+    float by, off;
+
+    memcpy(both, block, sizeof both);
+    by = ggml_fp16_to_fp32(both[0]), off = ggml_fp16_to_fp32(both[1]);
+    for (int i = 0; i < 8; i++) {
+        int a, b;
+
+        scale_of(block + sizeof both, i, &a, &b);
+        scale[i] = by * (float)a;
+        least[i] = off * (float)b;
+    }
+}
+
+/* ggml's way with vectors. */
 static void read_q4_k(const uint8_t *from, int64_t n, float *out)
 {
-    enum { NUMBERS = 256, BYTES = 144, HEAD = 4, SCALES = 12 };
+    for (; n > 0; n -= RV__Q4_K_NUMBERS, from += RV__Q4_K_BYTES, out += RV__Q4_K_NUMBERS) {
+        float scale[8], least[8];
 
-    for (; n > 0; n -= NUMBERS, from += BYTES, out += NUMBERS) {
-        float scale[8], least[8], by, off;
-        ggml_fp16_t both[2];
-
-        memcpy(both, from, sizeof both);
-        by = ggml_fp16_to_fp32(both[0]), off = ggml_fp16_to_fp32(both[1]);
-        for (int i = 0; i < 8; i++) {
-            int a, b;
-
-            scale_of(from + HEAD, i, &a, &b);
-            scale[i] = by * (float)a;
-            least[i] = off * (float)b;
-        }
+        rv__q4_k_scales(from, scale, least);
         for (int i = 0; i < 4; i++)
-            read_nibbles(from + HEAD + SCALES + 32 * i, scale + 2 * i, least + 2 * i, out + 64 * i);
+            read_nibbles(from + RV__Q4_K_NIBBLES + 32 * i, scale + 2 * i, least + 2 * i,
+                         out + 64 * i);
     }
 }
 
