@@ -106,8 +106,6 @@ struct rv {
     rv__list queue;        /* jobs that wait for a worker   */
     size_t waiting, running;
     int64_t task_ms; /* how long tasks took lately; 0: none has been made yet */
-    int idle;    /* workers without a job                               */
-    bool waking; /* one of them was woken and has not looked yet         */
     rv__list ready; /* jobs with events to deliver   */
     bool notices;   /* the desk, fresh watches or `home` have something to tell */
     rv__op *home;   /* newest first: what other threads finished for the owner  */
@@ -257,7 +255,6 @@ bool rv__context_guards(const rv *r);
 /* workers.c: worker threads.  Begin is called with the lock not held; returns RV_OK, RV_MEMORY or
  * the executor's error. */
 rv_status rv__workers_start(rv *r, rv_error *err);
-void rv__workers_wake(rv *r); /* a job waits; lock held */
 void rv__workers_stop(rv *r);
 
 /* events.c.  Post functions need the lock. */

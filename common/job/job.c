@@ -487,7 +487,7 @@ static void enqueue(rv *r, rv_job *j)
 {
     rv__list_add(&r->queue, j);
     r->waiting++;
-    rv__workers_wake(r);
+    pthread_cond_signal(&r->work);
 }
 
 void rv__job_ready(rv_job *j, rv_status status, const rv_error *err)

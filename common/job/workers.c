@@ -45,25 +45,11 @@ int rv__thread_start(pthread_t *thread, void *(*run)(void *), void *arg)
     return rc;
 }
 
-/* Wakes one worker at a time, which wakes the next one if there is more to do: of many small tasks
- * that come at once, the event loop pays for one. */
-void rv__workers_wake(rv *r)
-{
-    if (!r->idle || r->waking)
-        return;
-    r->waking = true;
-    pthread_cond_signal(&r->work);
-}
-
 static rv_job *next_job(rv *r)
 {
     pthread_mutex_lock(&r->lock);
-    while (!r->stop && !r->queue.first) {
-        r->idle++;
+    while (!r->stop && !r->queue.first)
         pthread_cond_wait(&r->work, &r->lock);
-        r->idle--;
-        r->waking = false;
-    }
     rv_job *j = r->stop ? NULL : r->queue.first;
     if (j) {
         rv__list_remove(&r->queue, j);
@@ -74,8 +60,6 @@ static rv_job *next_job(rv *r)
         j->inner = RV_RUNNING;
         if (is_news)
             rv__event_post(j); /* only with news: a job without any has ended */
-        if (r->queue.first)
-            rv__workers_wake(r);
     }
     pthread_mutex_unlock(&r->lock);
     return j;
