@@ -233,6 +233,7 @@ class Limits(WithKeys):
         self.assertError(reply, 400, "maxResultsExceeded")
         self.assertIsNone(reply.headers["Retry-After"])
 
+    @unittest.skipIf(harness.WRAP, "below valgrind a request takes longer than the rate allows for five")
     def test_it_comes_back_with_time(self):
         self.assertPictures(self.client("x", task(numberResults=5), path="/fast"), 5)
         self.assertEqual(self.client("x", task(numberResults=5), path="/fast").status, 429)
@@ -260,7 +261,7 @@ class Limits(WithKeys):
         hanging = [self.server.connect() for _ in range(2)]
         for s in hanging:
             s.sendall(http_bytes([task(positivePrompt="stub:hang")], "/active", "X-Client: h\r\n"))
-        time.sleep(0.3)
+        time.sleep(0.3 * harness.SLOW)
         self.assertLimited(self.client("h", task(), path="/active"))
         self.assertPictures(self.client("other", task(), task(), path="/active"), 2)
         self.assertEqual(self.client("third", task(), task(), task(), path="/active").status, 429)
@@ -273,7 +274,7 @@ class Limits(WithKeys):
         sockets = [self.server.connect() for _ in range(2)]
         for s in sockets:
             s.sendall(http_bytes([task(positivePrompt="stub:hang")], "/active", "X-Client: d\r\n"))
-        time.sleep(0.3)
+        time.sleep(0.3 * harness.SLOW)
         self.assertLimited(self.client("d", task(), path="/active"))
         for pid in self.server.workers():
             os.kill(pid, signal.SIGKILL)

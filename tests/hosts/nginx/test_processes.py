@@ -46,7 +46,7 @@ class Reloads(ServerCase):
 
     def test_with_twelve_waiting(self):
         waiting = Waiting(self.server, 12, **SLOW_TASK)
-        time.sleep(0.1)
+        time.sleep(0.1 * SLOW)
         self.server.reload()
         self.assertPictures(self.server.generate(task()))
         self.assertAllAnswered(waiting)
@@ -118,7 +118,7 @@ class Ends(unittest.TestCase):
     def test_quit_answers_everybody(self):
         server = self.serve()
         waiting = Waiting(server, 6, **SLOW_TASK)
-        time.sleep(0.1)
+        time.sleep(0.1 * SLOW)
         server.signal(signal.SIGQUIT)
         self.assertEqual([status for status, _ in waiting.replies()], [200] * 6)
         self.ended(server)
@@ -126,7 +126,7 @@ class Ends(unittest.TestCase):
     def test_stop_with_hanging_tasks(self):
         server = self.serve()
         waiting = Waiting(server, 6, positivePrompt="stub:hang")
-        time.sleep(0.2)
+        time.sleep(0.2 * SLOW)
         started = time.monotonic()
         server.signal(signal.SIGTERM)
         self.ended(server)
@@ -144,7 +144,7 @@ class Ends(unittest.TestCase):
         server.reload()
         wait_until(lambda: len(server.workers()) == 1)
         waiting = Waiting(server, 2, positivePrompt="stub:hang")
-        time.sleep(0.2)
+        time.sleep(0.2 * SLOW)
         server.signal(signal.SIGQUIT)
         self.ended(server)
         self.assertEqual([status for status, _ in waiting.replies()], [0, 0])
@@ -153,7 +153,7 @@ class Ends(unittest.TestCase):
         server = self.serve(workers=2)
         server.expected.append("exited on signal 9")
         waiting = Waiting(server, 3, positivePrompt="stub:hang")
-        time.sleep(0.2)
+        time.sleep(0.2 * SLOW)
         first, second = server.workers()
         os.kill(first, signal.SIGKILL)
         wait_until(lambda: len(server.workers()) == 2 and first not in server.workers(), what="a new worker")
@@ -172,7 +172,7 @@ class Ends(unittest.TestCase):
             s = socket.create_connection(("127.0.0.1", server.port), 10)
             s.sendall(http_bytes([task(positivePrompt="stub:hang")]))
             sockets.append(s)
-        time.sleep(0.2)
+        time.sleep(0.2 * SLOW)
         for s in sockets:
             reset(s)
         wait_until(lambda: self.works(server), what="service after the rush")
@@ -261,7 +261,7 @@ class WithDaemon(unittest.TestCase):
         self.start()
         for close in (reset, socket.socket.close):
             waiting = Waiting(self.server, 8, positivePrompt="stub:hang")
-            time.sleep(0.3)
+            time.sleep(0.3 * SLOW)
             for s in waiting.sockets:
                 close(s)
             self.assertPictures(self.server.generate(*[task(seed=n) for n in range(8)]), 8)
@@ -284,7 +284,7 @@ class WithDaemon(unittest.TestCase):
         self.start()
         for round in range(3):
             waiting = Waiting(self.server, 5, positivePrompt="stub:hang")
-            time.sleep(0.3)
+            time.sleep(0.3 * SLOW)
             self.daemon.kill()
             for status, body in waiting.replies():
                 self.assertEqual(status, 503, body)
@@ -301,13 +301,13 @@ class WithDaemon(unittest.TestCase):
         """SIGTERM: what runs is finished first."""
         self.start()
         waiting = Waiting(self.server, 3, steps=10)
-        time.sleep(0.1)
+        time.sleep(0.1 * SLOW)
         self.daemon.kill(signal.SIGTERM)
         self.assertEqual([status for status, _ in waiting.replies()], [200] * 3)
 
     def test_asleep(self):
         """SIGSTOP: the sync limit answers, nothing is stuck afterwards."""
-        self.server.pieces["generate"] = "reverie_sync_timeout 1s;"
+        self.server.pieces["generate"] = f"reverie_sync_timeout {max(1, round(SLOW))}s;"
         self.start()
         self.assertPictures(self.server.generate(task()))
         self.daemon.process.send_signal(signal.SIGSTOP)
@@ -321,7 +321,7 @@ class WithDaemon(unittest.TestCase):
     def test_reload_while_it_paints(self):
         self.start()
         waiting = Waiting(self.server, 6, steps=30)
-        time.sleep(0.2)
+        time.sleep(0.2 * SLOW)
         self.server.reload()
         self.assertEqual([status for status, _ in waiting.replies()], [200] * 6)
 
