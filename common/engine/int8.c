@@ -149,7 +149,10 @@ VNNI int64_t rv__int8_shares(const float *x, int64_t in, uint8_t *out)
 
         load(v, x + at, in - at);
         for (int i = 0; i < 4; i++) {
-            __m512i n = _mm512_cvtps_epi32(_mm512_mul_ps(v[i], _mm512_set1_ps(255.0f)));
+            /* What is not a number becomes 0: the instruction takes its second operand then. */
+            __m512 share = _mm512_max_ps(_mm512_mul_ps(v[i], _mm512_set1_ps(255.0f)),
+                                         _mm512_setzero_ps());
+            __m512i n = _mm512_cvtps_epi32(_mm512_min_ps(share, _mm512_set1_ps(255.0f)));
 
             sum = _mm512_add_epi32(sum, n); /* `in` is far below 2^24 */
             _mm_storeu_si128((__m128i *)(void *)(out + at + 16 * i), _mm512_cvtusepi32_epi8(n));
