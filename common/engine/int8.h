@@ -1,7 +1,7 @@
-/* Products of numbers of eight bits, for processors with AVX-512 VNNI.  Rows and weights are cut into
- * blocks of 64 along the summed axis; each block of a row has a scale of its own, each sum within a
- * block is exact, and blocks are added in float32 in one order, so that results depend neither on
- * threads nor on tiles.  Must not be called where rv__int8_usable says no.  Any thread. */
+/* Products of numbers of eight bits, for processors with AVX-512 VNNI.  Rows and weights are cut
+ * into blocks of 64 along the summed axis; each block of a row has a scale of its own, each sum
+ * within a block is exact, and blocks are added in float32 in one order, so that results depend
+ * neither on threads nor on tiles.  Must not be called where rv__int8_usable says no.  Any thread. */
 #ifndef RV_INT8_H
 #define RV_INT8_H
 
@@ -38,12 +38,12 @@ static inline size_t rv__int8_row_bytes(int64_t in)
 }
 void rv__int8_row(const float *x, int64_t in, uint8_t *out);
 
-/* Numbers from 0 to 1 that need no sign, all with the scale 1/255.  Returns the sum of the bytes. */
+/* Numbers from 0 to 1 that need no sign, all with the scale 1/255.  Returns the bytes' sum. */
 int64_t rv__int8_shares(const float *x, int64_t in, uint8_t *out);
 
-/* Sixteen outputs of a panel of weights, from the given one on: rows (fewer are filled up with zeros,
- * also none) x in, to blocks of 64-byte alignment.  Inputs will be those of rv__int8_row or, for
- * shares, those of rv__int8_shares. */
+/* Sixteen outputs of a panel of weights, from the given one on: rows (fewer are filled up with
+ * zeros, also none) x in, to blocks of 64-byte alignment.  Inputs will be those of rv__int8_row or,
+ * for shares, those of rv__int8_shares. */
 enum { RV__INT8_ROWS = 16 };
 void rv__int8_pack(const float *w, int64_t rows, int64_t ldw, int64_t in, bool for_shares,
                    int output, rv__int8_block *out);
