@@ -113,6 +113,31 @@ static void add_metric(rv__buf *b, const char *name, const char *type, const cha
                  (unsigned long long)value);
 }
 
+/* By executor: what ended, how many pictures came, and what they cost. */
+static void add_totals(rv__buf *b, rv *r)
+{
+    rv__total t[RV__TOTALS];
+    size_t n = rv__job_totals(r, t);
+    rv__buf_adds(b, "# HELP reveried_executor_tasks_total Tasks that ended, by who ran them.\n"
+                    "# TYPE reveried_executor_tasks_total counter\n");
+    for (size_t i = 0; i < n; i++)
+        rv__buf_addf(b,
+                     "reveried_executor_tasks_total{executor=\"%s\",outcome=\"done\"} %llu\n"
+                     "reveried_executor_tasks_total{executor=\"%s\",outcome=\"failed\"} %llu\n",
+                     t[i].executor, (unsigned long long)t[i].done, t[i].executor,
+                     (unsigned long long)t[i].failed);
+    rv__buf_adds(b, "# HELP reveried_executor_images_total Pictures, by who made them.\n"
+                    "# TYPE reveried_executor_images_total counter\n");
+    for (size_t i = 0; i < n; i++)
+        rv__buf_addf(b, "reveried_executor_images_total{executor=\"%s\"} %llu\n", t[i].executor,
+                     (unsigned long long)t[i].images);
+    rv__buf_adds(b, "# HELP reveried_executor_cost_total US dollars, by who was paid.\n"
+                    "# TYPE reveried_executor_cost_total counter\n");
+    for (size_t i = 0; i < n; i++)
+        rv__buf_addf(b, "reveried_executor_cost_total{executor=\"%s\"} %.6f\n", t[i].executor,
+                     t[i].cost);
+}
+
 /* Text for Prometheus; nginx puts it behind its own. */
 enum MHD_Result rv__respond_metrics(rv__server *s, struct MHD_Connection *c)
 {
@@ -141,6 +166,7 @@ enum MHD_Result rv__respond_metrics(rv__server *s, struct MHD_Connection *c)
                  "reveried_tasks_total{outcome=\"cancelled\"} %llu\n",
                  (unsigned long long)s->tasks_done, (unsigned long long)s->tasks_failed,
                  (unsigned long long)s->tasks_stopped);
+    add_totals(&b, s->r);
     size_t len = 0;
     char *text = rv__buf_take(&b, &len);
     struct MHD_Response *r =

@@ -50,6 +50,15 @@ typedef struct rv__list {
     rv_job *first, *last;
 } rv__list;
 
+/* What ended, by who ran it. */
+typedef struct rv__total {
+    const char *executor; /* static */
+    uint64_t done, failed, images;
+    double cost; /* US dollars, where they are known */
+} rv__total;
+
+enum { RV__TOTALS = 16 };
+
 struct rv {
     atomic_uint refs; /* the owner, and every job */
 
@@ -106,6 +115,7 @@ struct rv {
     rv__list queue;        /* jobs that wait for a worker   */
     size_t waiting, running;
     int64_t task_ms; /* how long tasks took lately; 0: none has been made yet */
+    rv__total totals[RV__TOTALS]; /* the first without a name ends them */
     rv__list ready; /* jobs with events to deliver   */
     bool notices;   /* the desk, fresh watches or `home` have something to tell */
     rv__op *home;   /* newest first: what other threads finished for the owner  */
@@ -283,6 +293,8 @@ void rv__job_uploads(rv_job *j, size_t index, const char *item, bool undo);
 void rv__job_uploaded(rv *r, const rv__post *post, bool ok, const char *message);
 void rv__job_forget(
     rv_job *j); /* owner: END was told or will never be; drops the library's reference */
+/* Copies the totals; how many there are.  Any thread. */
+size_t rv__job_totals(rv *r, rv__total out[RV__TOTALS]);
 /* Whether this process runs it itself, and no service will be asked whatever comes. */
 bool rv__job_is_local(const rv_job *j);
 const char *rv__job_item(const rv_job *j,

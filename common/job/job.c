@@ -154,6 +154,34 @@ static void remember(rv *r, rv_job *j)
 
 /* ---- the running side ---- */
 
+static void count_end(const rv_job *j)
+{
+    rv__total *t = j->r->totals;
+    const char *name = j->port.attempts ? j->port.executor : NULL;
+    while (name && t < j->r->totals + RV__TOTALS && t->executor && strcmp(t->executor, name) != 0)
+        t++;
+    if (!name || j->inner == RV_STOPPED || t == j->r->totals + RV__TOTALS)
+        return;
+    t->executor = name;
+    t->done += j->inner == RV_DONE;
+    t->failed += j->inner == RV_FAILED;
+    for (size_t i = 0; i < j->count; i++) {
+        double cost = j->images[i] ? rv_image_facts(j->images[i]).cost : 0;
+        t->images += j->images[i] != NULL;
+        t->cost += cost > 0 ? cost : 0;
+    }
+}
+
+size_t rv__job_totals(rv *r, rv__total out[RV__TOTALS])
+{
+    size_t n = 0;
+    pthread_mutex_lock(&r->lock);
+    for (; n < RV__TOTALS && r->totals[n].executor; n++)
+        out[n] = r->totals[n];
+    pthread_mutex_unlock(&r->lock);
+    return n;
+}
+
 void rv__job_finish(rv_job *j, rv_status status, const rv_error *err)
 {
     bool is_complete = j->news.images == j->count;
@@ -177,6 +205,7 @@ void rv__job_finish(rv_job *j, rv_status status, const rv_error *err)
         j->error.status = status;
     }
     j->news.end = true;
+    count_end(j);
     rv__durable_end(j);
     rv__event_post(j);
 }

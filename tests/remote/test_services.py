@@ -285,6 +285,17 @@ class Routes(DaemonTest):
         wait_until(lambda: f"executor=fal attempts={tries + 1} " in self.daemon.log(), what="the line of the first task")
         wait_until(lambda: f"executor=fal attempts={again + 1} " in self.daemon.log(), what="the line of the second")
 
+    def test_totals_by_executor(self):
+        self.fakes.faults["down"] = always(status(503))
+        self.ask([self.entry("runware", "down"), self.entry("lumenfall", "b")], numberResults=2)
+        self.daemon.generate(task(9, model="test:1@1", steps=16))
+        _, _, body = self.daemon.request("GET", "/metrics")
+        told = dict(line.rsplit(" ", 1) for line in body.decode().splitlines() if not line.startswith("#"))
+        self.assertEqual(told['reveried_executor_tasks_total{executor="lumenfall",outcome="done"}'], "2")
+        self.assertEqual(told['reveried_executor_images_total{executor="lumenfall"}'], "3")
+        self.assertEqual(told['reveried_executor_cost_total{executor="lumenfall"}'], "0.030000")
+        self.assertNotIn("runware", body.decode())
+
     def test_our_own_pictures_are_ours(self):
         self.ask([{"name": "engine"}, self.entry("fal", "b")])
         _, _, body = self.daemon.request("POST", "/v1/images/generations", json.dumps(
