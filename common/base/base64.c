@@ -1,7 +1,12 @@
-/* Base64 both ways.  Pictures of many megabytes go through here: tables, no branch per character. */
+/* Base64 both ways.  Pictures of many megabytes go through here: tables, no branch per character, and
+ * 32 characters at a time where the processor can. */
 #include "base64.h"
 
 #include <stdint.h>
+
+#ifdef __x86_64__
+#include <immintrin.h>
+#endif
 
 static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
@@ -66,15 +71,69 @@ static size_t decode_last(const uint8_t *in, uint8_t out[3])
     return 3 - padding;
 }
 
+#ifdef __x86_64__
+
+/* Twice the same 16 bytes: what a shuffle within 128 bits looks up. */
+#define TWICE(...) _mm256_setr_epi8(__VA_ARGS__, __VA_ARGS__)
+
+/* Whole blocks of 32 characters, as long as 16 more follow; how many groups of four are done.  Stops
+ * before a block with a character that is none of the alphabet.  Writes up to 8 bytes past the
+ * decoded ones. */
+__attribute__((target("avx2"))) static size_t decode_blocks(const uint8_t *in, size_t groups,
+                                                            uint8_t *to)
+{
+    /* What must be added to a character, by its upper four bits; '/' has a row of its own. */
+    const __m256i add = TWICE(0, 16, 19, 4, -65, -65, -71, -71, 0, 0, 0, 0, 0, 0, 0, 0);
+    /* A character is wrong when its rows of both tables have a bit in common. */
+    const __m256i wrong_low = TWICE(0x15, 0x11, 0x11, 0x11, 0x11, 0x11, 0x11, 0x11, 0x11, 0x11,
+                                    0x13, 0x1A, 0x1B, 0x1B, 0x1B, 0x1A);
+    const __m256i wrong_high = TWICE(0x10, 0x10, 0x01, 0x02, 0x04, 0x08, 0x04, 0x08, 0x10, 0x10,
+                                     0x10, 0x10, 0x10, 0x10, 0x10, 0x10);
+    const __m256i order = TWICE(2, 1, 0, 6, 5, 4, 10, 9, 8, 14, 13, 12, -1, -1, -1, -1);
+    const __m256i nibble = _mm256_set1_epi8(0x0f), slash = _mm256_set1_epi8('/');
+    size_t done = 0;
+    for (; groups - done >= 12; done += 8, in += 32, to += 24) {
+        __m256i c = _mm256_loadu_si256((const __m256i *)in);
+        __m256i high = _mm256_and_si256(_mm256_srli_epi32(c, 4), nibble);
+        __m256i bad = _mm256_and_si256(_mm256_shuffle_epi8(wrong_low, _mm256_and_si256(c, nibble)),
+                                       _mm256_shuffle_epi8(wrong_high, high));
+        if (!_mm256_testz_si256(bad, bad))
+            break;
+        high = _mm256_add_epi8(high, _mm256_cmpeq_epi8(c, slash));
+        __m256i six = _mm256_add_epi8(c, _mm256_shuffle_epi8(add, high));
+        __m256i twelve = _mm256_maddubs_epi16(six, _mm256_set1_epi32(0x01400140));
+        __m256i whole = _mm256_madd_epi16(twelve, _mm256_set1_epi32(0x00011000));
+        whole = _mm256_shuffle_epi8(whole, order);
+        whole = _mm256_permutevar8x32_epi32(whole, _mm256_setr_epi32(0, 1, 2, 4, 5, 6, 3, 7));
+        _mm256_storeu_si256((__m256i *)to, whole);
+    }
+    return done;
+}
+
+static size_t decode_fast(const uint8_t *in, size_t groups, uint8_t *to)
+{
+    return to && __builtin_cpu_supports("avx2") ? decode_blocks(in, groups, to) : 0;
+}
+
+#else
+
+static size_t decode_fast(const uint8_t *in, size_t groups, uint8_t *to)
+{
+    return 0;
+}
+
+#endif
+
 bool rv__base64_decode(const char *text, size_t len, void *out, size_t *out_len)
 {
     const uint8_t *in = (const uint8_t *)text;
     uint8_t *to = out, last[3];
     if (len % 4)
         return false;
-    size_t groups = len / 4, done = 0;
+    size_t groups = len / 4, fast = decode_fast(in, groups, to), done = fast * 3;
     uint32_t wrong = 0;
-    for (size_t i = 0; i + 1 < groups; i++, in += 4, done += 3) {
+    in += fast * 4;
+    for (size_t i = fast; i + 1 < groups; i++, in += 4, done += 3) {
         uint32_t a = value[in[0]], b = value[in[1]], c = value[in[2]], d = value[in[3]];
         wrong |= a | b | c | d;
         if (!to)

@@ -158,19 +158,29 @@ rv_status rv__image_from_bytes(const void *bytes, size_t len, int64_t max_pixels
                                rv_error *err)
 {
     *out = NULL;
+    rv_status s = rv__image_check(bytes, len, max_pixels, NULL, err);
+    if (s)
+        return s;
+    void *copy = rv__alloc(len);
+    if (!copy)
+        return rv__fail(err, RV_MEMORY, "out of memory");
+    memcpy(copy, bytes, len);
+    return rv__image_take_bytes(copy, len, max_pixels, out, err);
+}
+
+rv_status rv__image_take_bytes(void *bytes, size_t len, int64_t max_pixels, rv_image **out,
+                               rv_error *err)
+{
+    *out = NULL;
     int        f;
     rv__header h;
     rv_status  s = examine(bytes, len, max_pixels, &f, &h, err);
-    if (s)
-        return s;
-    rv_image *i = new_image();
-    if (i)
-        i->bytes = rv__alloc(len);
-    if (!i || !i->bytes) {
-        rv_image_unref(i);
-        return rv__fail(err, RV_MEMORY, "out of memory");
+    rv_image  *i = s ? NULL : new_image();
+    if (!i) {
+        rv__free(bytes);
+        return s ? s : rv__fail(err, RV_MEMORY, "out of memory");
     }
-    memcpy(i->bytes, bytes, len);
+    i->bytes = bytes;
     i->len = len;
     i->format = (rv__image_format)f;
     i->header = h;

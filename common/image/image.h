@@ -20,6 +20,9 @@ rv_image *rv__image_from_pixels(const uint8_t *pixels, int width, int height, in
  * max_pixels; pixels are decoded when asked for.  RV_FORMAT, RV_MEMORY. */
 rv_status rv__image_from_bytes(const void *bytes, size_t len, int64_t max_pixels, rv_image **out, rv_error *err);
 
+/* The same from bytes that are taken (rv__free), also on failure. */
+rv_status rv__image_take_bytes(void *bytes, size_t len, int64_t max_pixels, rv_image **out, rv_error *err);
+
 /* By magic bytes; RV__FORMATS when it is none of ours. */
 rv__image_format rv__image_kind(const void *bytes, size_t len);
 

@@ -131,6 +131,8 @@ void rv__errand_fail(rv__errand *pub, rv_status s, const char *code, const char 
     if (e->has_failed)
         return;
     e->has_failed = true;
+    if (e->open)
+        rv__io_wake(e->with->io); /* its other transfers are not wanted any more */
     rv__fail_code(&e->error, s, code, parameter, "%s: %s", e->pub.service->label, text);
 }
 
@@ -457,13 +459,14 @@ static void on_done(void *user, rv_status status, int http, const rv_error *why)
 
 /* ---- pictures ---- */
 
-static void deliver(picture *p, const void *bytes, size_t len)
+/* bytes are taken. */
+static void deliver(picture *p, void *bytes, size_t len)
 {
     errand *e = p->errand;
     rv_image *image = NULL;
     rv_error err;
     rv__error_clear(&err);
-    if (rv__image_from_bytes(bytes, len, RV_IMAGE_MAX_PIXELS, &image, &err) != RV_OK) {
+    if (rv__image_take_bytes(bytes, len, RV_IMAGE_MAX_PIXELS, &image, &err) != RV_OK) {
         rv__errand_fail(&e->pub, err.status == RV_MEMORY ? RV_MEMORY : RV_PROVIDER, NULL, NULL,
                         "picture %zu: %s", p->index + 1, err.message);
         return;
@@ -497,9 +500,12 @@ static void on_fetched(void *user, rv_status status, rv__buf *file, const rv_err
     picture *p = user;
     errand *e = p->errand;
     e->open--;
-    size_t len = file->len;
-    if (status == RV_OK)
-        deliver(p, file->data, len);
+    size_t len = 0;
+    char *bytes = status == RV_OK ? rv__buf_take(file, &len) : NULL;
+    if (bytes)
+        deliver(p, bytes, len);
+    else if (status == RV_OK)
+        rv__errand_fail(&e->pub, RV_PROVIDER, "downloadFailed", NULL, "the picture is empty");
     rv__buf_free(file);
     if (e->port->cancelled(e->port))
         rv__errand_fail(&e->pub, RV_CANCELLED, NULL, NULL, "cancelled");
@@ -541,12 +547,13 @@ static void take_text(picture *p, const char *text)
     void *bytes = rv__alloc(len / 4 * 3 + 1);
     if (!bytes)
         rv__errand_fail(&p->errand->pub, RV_MEMORY, NULL, NULL, "out of memory");
-    else if (!rv__base64_decode(text, len, bytes, &size))
+    else if (rv__base64_decode(text, len, bytes, &size))
+        deliver(p, bytes, size);
+    else {
         rv__errand_fail(&p->errand->pub, RV_PROVIDER, NULL, NULL, "picture %zu is not valid base64",
                         p->index + 1);
-    else
-        deliver(p, bytes, size);
-    rv__free(bytes);
+        rv__free(bytes);
+    }
 }
 
 void rv__errand_found(rv__errand *pub, size_t i, const rv__found *f)

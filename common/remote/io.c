@@ -1,20 +1,33 @@
 /* The I/O thread: a curl multi handle that only this thread touches, fed through a list under a
- * lock.  Callbacks run without the lock.  It never looks at cookies, .netrc or redirects, and at
+ * lock, and told by epoll which sockets have something to do.  Callbacks run without the lock.  It never looks at cookies, .netrc or redirects, and at
  * proxies only for services that a card names: the address is the one that was set, and where it
  * came with a request the guard judges it. */
 #include "io.h"
 
 #include <curl/curl.h>
+#include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/memory.h"
 #include "job/threads.h"
 
-enum { IDLE_HANDLES = 16, POLL_MS = 1000, CONNECT_MS = 10000 };
+enum {
+    IDLE_HANDLES = 64,
+    IDLE_CONNECTIONS = 16, /* kept open, or as many as there are transfers at once */
+    MOST_CONNECTIONS = 256,
+    POLL_MS = 1000,
+    CONNECT_MS = 10000,
+    EVENTS = 64,
+    SMALL_BODY = 16384
+};
 
 typedef struct transfer {
     struct transfer *prev, *next;
@@ -40,8 +53,15 @@ struct rv__io {
     pthread_mutex_t lock;
     transfer *fresh; /* guarded by lock: not seen by the thread yet */
     bool stop;       /* guarded by lock */
+    int epoll, wake; /* wake: an eventfd that is readable when there is something new */
+    atomic_bool is_woken; /* cancelled transfers are looked for */
+    atomic_int load;      /* transfers that have not ended */
     /* The thread's own. */
     transfer *active; /* one without a handle waits for its time */
+    int waiting;      /* of these                                */
+    int kept;         /* connections                             */
+    int64_t due_ms;   /* when curl wants to be called; -1: never */
+    int64_t looked_ms; /* for cancelled transfers                */
     CURL *idle[IDLE_HANDLES];
     int idle_count;
 };
@@ -107,6 +127,9 @@ static bool configure(transfer *t)
     curl_easy_setopt(e, CURLOPT_TCP_KEEPALIVE,
                      1L); /* finds a machine that vanished during a long silence */
     curl_easy_setopt(e, CURLOPT_BUFFERSIZE, 256L * 1024);
+    /* Held by each transfer until its end, whatever it sends; the usual 64 KiB serve large bodies. */
+    if (t->body_len < SMALL_BODY)
+        curl_easy_setopt(e, CURLOPT_UPLOAD_BUFFERSIZE, (long)SMALL_BODY);
     curl_easy_setopt(e, CURLOPT_USERAGENT, "reverie/" RV_VERSION);
     curl_easy_setopt(e, CURLOPT_ERRORBUFFER, t->why);
     curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, on_data);
@@ -183,6 +206,7 @@ static void finish(rv__io *io, transfer *t, rv_status status, rv_error *err)
     curl_off_t retry_s = 0;
     char *redirect = NULL; /* curl's, until the handle is used again */
     unlink_active(io, t);
+    io->waiting -= t->begins_ms != 0;
     if (t->easy) {
         curl_easy_getinfo(t->easy, CURLINFO_REDIRECT_URL, &redirect);
         if (redirect && t->events->redirect)
@@ -195,14 +219,31 @@ static void finish(rv__io *io, transfer *t, rv_status status, rv_error *err)
     if (retry_s > 0)
         err->retry_after_ms = (int64_t)retry_s * 1000;
     err->http_status = (int)http_status;
+    atomic_fetch_sub(&io->load, 1);
     t->events->done(t->user, status, (int)http_status, err);
     transfer_free(t);
+}
+
+/* Many transfers at once keep a connection each, so that the next ones need no new ones. */
+static void keep_connections(rv__io *io)
+{
+    int load = atomic_load(&io->load);
+    int kept = load > MOST_CONNECTIONS ? MOST_CONNECTIONS
+               : load > io->kept       ? load
+               : load < io->kept / 4   ? IDLE_CONNECTIONS
+                                       : io->kept;
+    if (kept < IDLE_CONNECTIONS)
+        kept = IDLE_CONNECTIONS;
+    if (kept != io->kept)
+        curl_multi_setopt(io->multi, CURLMOPT_MAXCONNECTS, (long)kept);
+    io->kept = kept;
 }
 
 /* An active transfer goes out now. */
 static void begin(rv__io *io, transfer *t)
 {
     rv_error err;
+    io->waiting -= t->begins_ms != 0;
     t->begins_ms = 0;
     rv__error_clear(&err);
     rv_status s = t->guard ? rv__guard_url(t->guard, t->url, &t->pass, &err) : RV_OK;
@@ -217,6 +258,7 @@ static void begin(rv__io *io, transfer *t)
         finish(io, t, s, &err);
         return;
     }
+    keep_connections(io);
     t->easy = io->idle_count ? io->idle[--io->idle_count] : curl_easy_init();
     if (s == RV_OK && t->easy && configure(t) &&
         curl_multi_add_handle(io->multi, t->easy) == CURLM_OK)
@@ -248,6 +290,7 @@ static bool take_fresh(rv__io *io)
         if (io->active)
             io->active->prev = t;
         io->active = t;
+        io->waiting += t->begins_ms != 0;
         if (!t->begins_ms)
             begin(io, t);
     }
@@ -258,7 +301,7 @@ static bool take_fresh(rv__io *io)
 static int begin_due(rv__io *io)
 {
     int64_t now = rv__clock_ms(), wait = POLL_MS;
-    for (transfer *t = io->active, *next; t; t = next) {
+    for (transfer *t = io->waiting ? io->active : NULL, *next; t; t = next) {
         next = t->next;
         if (t->begins_ms && t->begins_ms <= now)
             begin(io, t);
@@ -297,17 +340,66 @@ static void end_finished(rv__io *io)
     }
 }
 
+static int on_socket(CURL *easy, curl_socket_t fd, int what, void *user, void *known)
+{
+    rv__io *io = user;
+    struct epoll_event e = {.data.fd = fd};
+    if (what == CURL_POLL_REMOVE) {
+        epoll_ctl(io->epoll, EPOLL_CTL_DEL, fd, &e);
+        return 0;
+    }
+    e.events = (what & CURL_POLL_IN ? EPOLLIN : 0u) | (what & CURL_POLL_OUT ? EPOLLOUT : 0u);
+    if (epoll_ctl(io->epoll, known ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, fd, &e) != 0)
+        epoll_ctl(io->epoll, known ? EPOLL_CTL_ADD : EPOLL_CTL_MOD, fd, &e);
+    if (!known)
+        curl_multi_assign(io->multi, fd, io);
+    return 0;
+}
+
+static int on_timer(CURLM *multi, long ms, void *user)
+{
+    ((rv__io *)user)->due_ms = ms < 0 ? -1 : rv__clock_ms() + ms;
+    return 0;
+}
+
+/* Waits for something to do, and lets curl do it. */
+static void act(rv__io *io, int wait_ms)
+{
+    struct epoll_event events[EVENTS];
+    uint64_t count;
+    int running;
+    int n = epoll_wait(io->epoll, events, EVENTS, wait_ms);
+    for (int i = 0; i < n; i++) {
+        uint32_t e = events[i].events;
+        int mask = (e & EPOLLIN ? CURL_CSELECT_IN : 0) | (e & EPOLLOUT ? CURL_CSELECT_OUT : 0) |
+                   (e & (EPOLLERR | EPOLLHUP) ? CURL_CSELECT_ERR : 0);
+        if (events[i].data.fd != io->wake)
+            curl_multi_socket_action(io->multi, events[i].data.fd, mask, &running);
+        else
+            while (read(io->wake, &count, sizeof count) < 0 && errno == EINTR)
+                continue;
+    }
+    if (io->due_ms >= 0 && io->due_ms <= rv__clock_ms()) {
+        io->due_ms = -1;
+        curl_multi_socket_action(io->multi, CURL_SOCKET_TIMEOUT, 0, &running);
+    }
+}
+
 static void *io_run(void *arg)
 {
     rv__io *io = arg;
     rv__thread_prepare("reverie-io");
     while (!take_fresh(io)) {
-        int running = 0;
-        end_cancelled(io, false);
+        int64_t now = rv__clock_ms();
+        if (atomic_exchange(&io->is_woken, false) || now - io->looked_ms >= POLL_MS) {
+            io->looked_ms = now;
+            end_cancelled(io, false);
+        }
         int wait = begin_due(io);
-        curl_multi_perform(io->multi, &running);
+        if (io->due_ms >= 0 && io->due_ms - rv__clock_ms() < wait)
+            wait = (int)(io->due_ms - rv__clock_ms());
+        act(io, wait > 0 ? wait : 0);
         end_finished(io);
-        curl_multi_poll(io->multi, NULL, 0, wait, NULL);
     }
     end_cancelled(io, true);
     for (int i = 0; i < io->idle_count; i++)
@@ -317,24 +409,50 @@ static void *io_run(void *arg)
 
 /* ---- from other threads ---- */
 
+static void wake(rv__io *io)
+{
+    uint64_t one = 1;
+    while (write(io->wake, &one, sizeof one) < 0 && errno == EINTR)
+        continue;
+}
+
+static void io_free(rv__io *io)
+{
+    curl_multi_cleanup(io->multi);
+    if (io->epoll >= 0)
+        close(io->epoll);
+    if (io->wake >= 0)
+        close(io->wake);
+    pthread_mutex_destroy(&io->lock);
+    rv__free(io);
+}
+
 rv_status rv__io_open(rv__io **out, rv_error *err)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     pthread_once(&once, global_init);
     rv__io *io = rv__calloc(1, sizeof *io);
-    if (!io)
-        return rv__fail(err, RV_MEMORY, "out of memory");
-    io->multi = curl_multi_init();
-    if (!io->multi || pthread_mutex_init(&io->lock, NULL) != 0) {
-        curl_multi_cleanup(io->multi);
+    if (!io || pthread_mutex_init(&io->lock, NULL) != 0) {
         rv__free(io);
         return rv__fail(err, RV_MEMORY, "out of memory");
     }
-    curl_multi_setopt(io->multi, CURLMOPT_MAXCONNECTS, (long)IDLE_HANDLES);
+    io->due_ms = -1;
+    io->multi = curl_multi_init();
+    io->epoll = epoll_create1(EPOLL_CLOEXEC);
+    io->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    struct epoll_event e = {.events = EPOLLIN, .data.fd = io->wake};
+    bool ok = io->multi && io->epoll >= 0 && io->wake >= 0 &&
+              epoll_ctl(io->epoll, EPOLL_CTL_ADD, io->wake, &e) == 0;
+    if (!ok) {
+        io_free(io);
+        return rv__fail(err, RV_MEMORY, "out of memory or descriptors");
+    }
+    curl_multi_setopt(io->multi, CURLMOPT_SOCKETFUNCTION, on_socket);
+    curl_multi_setopt(io->multi, CURLMOPT_SOCKETDATA, io);
+    curl_multi_setopt(io->multi, CURLMOPT_TIMERFUNCTION, on_timer);
+    curl_multi_setopt(io->multi, CURLMOPT_TIMERDATA, io);
     if (rv__thread_start(&io->thread, io_run, io) != 0) {
-        pthread_mutex_destroy(&io->lock);
-        curl_multi_cleanup(io->multi);
-        rv__free(io);
+        io_free(io);
         return rv__fail(err, RV_MEMORY, "no thread can be started");
     }
     *out = io;
@@ -382,17 +500,26 @@ rv_status rv__io_start(rv__io *io, const rv__io_request *q, const rv__io_events 
         transfer_free(t);
         return rv__fail(err, RV_MEMORY, "out of memory");
     }
+    atomic_fetch_add(&io->load, 1);
     pthread_mutex_lock(&io->lock);
+    bool is_told = io->fresh; /* it comes for the others anyway */
     t->next = io->fresh;
     io->fresh = t;
     pthread_mutex_unlock(&io->lock);
-    curl_multi_wakeup(io->multi);
+    if (!is_told)
+        wake(io);
     return RV_OK;
 }
 
 void rv__io_wake(rv__io *io)
 {
-    curl_multi_wakeup(io->multi);
+    atomic_store(&io->is_woken, true);
+    wake(io);
+}
+
+int rv__io_load(rv__io *io)
+{
+    return atomic_load(&io->load);
 }
 
 void rv__io_close(rv__io *io)
@@ -402,9 +529,7 @@ void rv__io_close(rv__io *io)
     pthread_mutex_lock(&io->lock);
     io->stop = true;
     pthread_mutex_unlock(&io->lock);
-    curl_multi_wakeup(io->multi);
+    wake(io);
     pthread_join(io->thread, NULL);
-    curl_multi_cleanup(io->multi);
-    pthread_mutex_destroy(&io->lock);
-    rv__free(io);
+    io_free(io);
 }

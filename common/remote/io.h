@@ -73,6 +73,9 @@ rv_status rv__io_start(rv__io *io, const rv__io_request *request, const rv__io_e
 /* Makes the thread look for cancelled transfers now.  Any thread; does not block. */
 void rv__io_wake(rv__io *io);
 
+/* Transfers that have not ended.  Any thread. */
+int rv__io_load(rv__io *io);
+
 /* Ends all transfers as cancelled, then the thread.  Not from the I/O thread. */
 void rv__io_close(rv__io *io);
 

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -338,26 +339,54 @@ char *rv__services_page(void)
 
 /* ---- the executor ---- */
 
+/* Answers are read and pictures decoded on the thread of their errand.  One does for most; the others
+ * are started when those that run have their hands full, and stay. */
+enum { THREADS = 4, CROWD = 4 /* transfers of a thread that are no reason for another one */ };
+
 typedef struct client {
-    rv__errand_options with;
+    rv__errand_options with[THREADS]; /* the same but for the thread; io NULL: not started */
+    pthread_mutex_t lock;
+    int count, most;
     char *ca_file;
 } client;
 
+/* The thread with the least to do. */
+static rv__errand_options *choose(client *c)
+{
+    rv__errand_options *best = NULL;
+    pthread_mutex_lock(&c->lock);
+    for (int i = 0; i < c->count; i++) {
+        if (!best || rv__io_load(c->with[i].io) < rv__io_load(best->io))
+            best = &c->with[i];
+    }
+    bool is_crowded = rv__io_load(best->io) >= CROWD && c->count < c->most;
+    if (is_crowded && rv__io_open(&c->with[c->count].io, NULL) == RV_OK)
+        best = &c->with[c->count++];
+    pthread_mutex_unlock(&c->lock);
+    return best;
+}
+
 static rv_status start(void *self, const rv_task *t, rv__port *port, rv_error *err)
 {
-    return rv__errand_start(&((client *)self)->with, t, port, err);
+    return rv__errand_start(choose(self), t, port, err);
 }
 
 static void cancel(void *self, rv__port *port)
 {
-    rv__io_wake(((client *)self)->with.io);
+    client *c = self;
+    pthread_mutex_lock(&c->lock);
+    for (int i = 0; i < c->count; i++)
+        rv__io_wake(c->with[i].io);
+    pthread_mutex_unlock(&c->lock);
 }
 
 static void close_client(void *self)
 {
     client *c = self;
-    rv__io_close(c->with.io);
-    rv__breakers_free(c->with.breakers);
+    for (int i = 0; i < c->count; i++)
+        rv__io_close(c->with[i].io);
+    rv__breakers_free(c->with[0].breakers);
+    pthread_mutex_destroy(&c->lock);
     rv__free(c->ca_file);
     rv__free(c);
 }
@@ -368,22 +397,27 @@ rv_status rv__services_open(const rv__executor_options *o, const rv__guard *guar
     static const rv__executor table = {
         .name = "services", .start = start, .cancel = cancel, .close = close_client};
     client *c = rv__calloc(1, sizeof *c);
-    if (!c)
-        return rv__fail(err, RV_MEMORY, "out of memory");
-    c->ca_file = o->ca_file ? rv__strdup(o->ca_file) : NULL;
-    c->with = (rv__errand_options){.guard = guard,
-                                   .ca_file = c->ca_file,
-                                   .breakers = rv__breakers_new(),
-                                   .silence_s = o->silence_s,
-                                   .connect_ms = o->connect_ms,
-                                   .pause_ms = o->pause_ms};
-    rv_status s = !c->with.breakers || (o->ca_file && !c->ca_file)
-                      ? rv__fail(err, RV_MEMORY, "out of memory")
-                      : rv__io_open(&c->with.io, err);
-    if (s != RV_OK) {
-        rv__breakers_free(c->with.breakers);
-        rv__free(c->ca_file);
+    if (!c || pthread_mutex_init(&c->lock, NULL) != 0) {
         rv__free(c);
+        return rv__fail(err, RV_MEMORY, "out of memory");
+    }
+    long processors = sysconf(_SC_NPROCESSORS_ONLN);
+    c->most = processors < 1 ? 1 : processors > THREADS ? THREADS : (int)processors;
+    c->ca_file = o->ca_file ? rv__strdup(o->ca_file) : NULL;
+    rv__breakers *breakers = rv__breakers_new();
+    for (int i = 0; i < THREADS; i++)
+        c->with[i] = (rv__errand_options){.guard = guard,
+                                          .ca_file = c->ca_file,
+                                          .breakers = breakers,
+                                          .silence_s = o->silence_s,
+                                          .connect_ms = o->connect_ms,
+                                          .pause_ms = o->pause_ms};
+    rv_status s = !breakers || (o->ca_file && !c->ca_file)
+                      ? rv__fail(err, RV_MEMORY, "out of memory")
+                      : rv__io_open(&c->with[0].io, err);
+    c->count = s == RV_OK;
+    if (s != RV_OK) {
+        close_client(c);
         return s;
     }
     *executor = &table;

@@ -423,7 +423,8 @@ int main(int argc, char **argv)
         int counts[3];
     } kinds[] = {{"small", "small", {2000, 8000, 8000}}, {"picture", "large", {100, 300, 400}}};
     static const int flights[] = {1, 32, 256};
-    const char *only = argc > 1 ? argv[1] : "";
+    const char *only = argc > 1 ? argv[1] : ""; /* bench_remote [KIND [TASKS]] */
+    int count = argc > 2 ? (int)strtol(argv[2], NULL, 10) : 0;
     pid_t pid;
     int port = start_service(&pid);
     setenv("BENCH_KEY", "key", 1);
@@ -447,7 +448,7 @@ int main(int argc, char **argv)
         if (asprintf(&sent, "[%.*s]", (int)len, task) < 0)
             exit(1);
         for (int k = 0; i < 2 && k < 3; k++)
-            compare(name, r, b, url, sent, kinds[i].counts[k], flights[k]);
+            compare(name, r, b, url, sent, count ? count : kinds[i].counts[k], flights[k]);
         if (i == 2)
             memory(r, b, url, sent);
         rv_batch_unref(b);

@@ -41,6 +41,11 @@ void rv__io_wake(rv__io *io)
 {
 }
 
+int rv__io_load(rv__io *io)
+{
+    return 0;
+}
+
 void rv__io_close(rv__io *io)
 {
 }

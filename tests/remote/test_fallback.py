@@ -50,6 +50,7 @@ class Fallback(unittest.TestCase):
         self.nginx = Nginx(http=f"reverie_daemon unix:{self.daemon.socket};", results=self.daemon.results,
                            template=Nginx.template.replace("{cards}", ours)).start()
         self.addCleanup(self.nginx.stop)
+        self.nginx.spare = 16  # two clients, each with a thread of its own
 
     def assert_served(self, reply, started):
         delay = time.monotonic() - started

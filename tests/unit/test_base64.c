@@ -77,6 +77,32 @@ static void test_every_byte(void **state)
     }
 }
 
+/* Long texts go through in blocks: each byte at each place of one is judged as it is alone. */
+static void test_every_byte_of_a_block(void **state)
+{
+    static const char known[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    char text[96], out[72 + 1];
+    uint8_t expected[72];
+    size_t n;
+    for (size_t at = 0; at < 64; at++) {
+        for (int c = 0; c < 256; c++) {
+            memset(text, 'A', sizeof text);
+            text[at] = (char)c;
+            const char *place = c ? strchr(known, c) : NULL;
+            assert_int_equal(rv__base64_decode(text, sizeof text, out, &n), place != NULL);
+            if (!place)
+                continue;
+            memset(expected, 0, sizeof expected);
+            for (int bit = 0; bit < 6; bit++) {
+                size_t to = at * 6 + (size_t)bit;
+                expected[to / 8] |= (uint8_t)(((place - known) >> (5 - bit) & 1) << (7 - to % 8));
+            }
+            assert_int_equal(n, sizeof expected);
+            assert_memory_equal(out, expected, sizeof expected);
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -84,6 +110,7 @@ int main(void)
         cmocka_unit_test(test_round_trip),
         cmocka_unit_test(test_wrong),
         cmocka_unit_test(test_every_byte),
+        cmocka_unit_test(test_every_byte_of_a_block),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
