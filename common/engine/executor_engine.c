@@ -237,13 +237,15 @@ static rv_status open_machines(engine *e, const rv__model *model, rv_error *err)
         status = rv__pipeline_machines(e->pipeline, machines, err);
     if (status != RV_OK) {
         rv__pipeline_machines(e->pipeline, NULL, NULL);
+        rv__machines_close(machines);
         rv__free(text);
+        machines = NULL;
         text = NULL;
     }
-    rv__machines_close(status == RV_OK ? e->machines : machines);
+    rv__machines_close(e->machines); /* nobody uses the old ones any more */
     rv__free(e->machines_text);
     e->machines_text = text;
-    e->machines = status == RV_OK ? machines : NULL;
+    e->machines = machines;
     return status;
 }
 
