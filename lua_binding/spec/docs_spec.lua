@@ -70,7 +70,8 @@ describe("the rock", function()
   -- LuaJIT is a Lua 5.1 with headers of its own.
   local jit = helper.abi == "jit"
   local abi = jit and "5.1" or helper.abi
-  local headers = jit and "LUA_INCDIR=" .. helper.shell("pkg-config --variable=includedir luajit"):gsub("%s+$", "") or ""
+  local folder = jit and helper.shell("pkg-config --variable=includedir luajit"):gsub("%s+$", "")
+  local headers = jit and "LUA_INCDIR=" .. folder or ""
   it("builds with the installed library and runs", function()
     local tree = helper.path("rock")
     -- A copy: luarocks leaves object files beside the sources.
