@@ -6,7 +6,7 @@ import subprocess
 import unittest
 
 SOURCE = os.environ.get("SOURCE_ROOT") or os.path.abspath(os.path.join(os.path.dirname(__file__), "../.."))
-FILE_LINES = 820      # more needs a sentence with these words in the head:
+FILE_LINES = 800      # more needs a sentence with these words in the head:
 REASON = "longer than 800 lines"
 FUNCTION_LINES = 100  # two screens: nobody scrolls twice
 BANNED = r"\b(strcpy|strcat|sprintf|vsprintf|strtok|atoi|gets|alloca)\s*\("

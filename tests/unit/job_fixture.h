@@ -31,6 +31,15 @@ static inline rv *open_stub(const char *stub_ms)
     return r;
 }
 
+/* A context whose tasks go to a daemon. */
+static inline rv *open_client(const char *address)
+{
+    rv *r = open_stub("0");
+    rv_set(r, "executor", "auto", NULL);
+    assert_int_equal(rv_set(r, "daemon", address, NULL), RV_OK);
+    return r;
+}
+
 /* A body of one small task; n distinguishes the taskUUIDs, more is appended inside the object. */
 static inline char *body_text(int n, const char *prompt, const char *more)
 {
