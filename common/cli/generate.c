@@ -319,14 +319,20 @@ static char *request_json(const request *q)
     return rv__buf_take(&b, NULL);
 }
 
+/* The parameter that a message is about; "" when the message names it itself. */
+static const char *unnamed(const char *parameter, const char *message)
+{
+    return parameter && !strstr(message, parameter) ? parameter : "";
+}
+
 static void print_issues(const rv_batch *batch)
 {
     const rv_issue *issue;
     for (rv_batch_issues(batch, &issue); issue->message; issue++) {
         bool hint = issue->nearest && !strstr(issue->message, "nearest");
-        bool names_it = !issue->parameter || strstr(issue->message, issue->parameter);
+        const char *parameter = unnamed(issue->parameter, issue->message);
         fprintf(stderr, "reverie: %s%s%s%s%s%s%s\n", issue->warning ? "warning: " : "",
-                names_it ? "" : issue->parameter, names_it ? "" : ": ", issue->message,
+                parameter, *parameter ? ": " : "", issue->message,
                 hint ? " (nearest: " : "", hint ? issue->nearest : "", hint ? ")" : "");
     }
 }
@@ -419,8 +425,8 @@ static int conclude(const request *q, const rv_job *job)
     const rv_error *err = rv_job_error(job);
     if (interrupts)
         return rv__cli_fail("", "cancelled") + 129;
-    return rv__cli_fail(err && *err->parameter ? err->parameter : "",
-                        err ? err->message : "the task did not end");
+    return err ? rv__cli_fail(unnamed(err->parameter, err->message), err->message)
+               : rv__cli_fail("", "the task did not end");
 }
 
 static int run(request *q)

@@ -156,6 +156,7 @@ class Safety(unittest.TestCase):
         status, err, _ = self.generate(check=True)
         self.assertEqual(status, 1)
         self.assertIn("no content checker is installed", err)
+        self.assertEqual(err.count("safety."), 1, err)  # the parameter is named once
 
     def test_damaged(self):
         self.w["visual_projection.weight"], whole = ([PROJECTION, HIDDEN // 2],
