@@ -287,7 +287,7 @@ static void tiles_leave_no_seam(void **state)
     assert_int_equal(rv__vae_decode(v, latents, W, H, planes, NULL, NULL, &err), RV_OK);
     rv__vae_bytes(planes, pw, ph, 3, tiled);
     double all = difference(whole, tiled, pw, ph, -1);
-    print_message("tiles: %.1f dB\n", 10 * log10(65025 / all));
+    print_message("# tiles: %.1f dB\n", 10 * log10(65025 / all));
     assert_true(all > 0 && 10 * log10(65025 / all) > 40);
     for (int64_t x = 0; x < pw; x++)
         if (difference(whole, tiled, pw, ph, x) > 8 * all + 0.1)
