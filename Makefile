@@ -51,7 +51,7 @@ lua-valgrind: ## the specs of the Lua module on Lua 5.1 under valgrind
 	  --suppressions=$$PWD/tests/hosts/lua/valgrind.supp" tests/hosts/lua/run 5.1'
 
 tsan: ## tests of threads under ThreadSanitizer
-	@$(BOX) -g build,test sh -c 'config/build build-tsan -Db_sanitize=thread -Db_lundef=false -Dnginx=false -Dgimp=disabled && exec tests/run build-tsan --suite threads'
+	@$(BOX) -g build,test sh -c 'config/build build-tsan -Db_sanitize=thread -Db_lundef=false -Dgimp=disabled && exec tests/run build-tsan --suite threads'
 
 vulkan: ## parity of products made through Vulkan, on this machine's GPU or a driver in software
 	@$(BOX) -g build,test,vulkan sh -c 'config/build $(BUILD) && exec tests/run $(BUILD) --suite device'

@@ -2,6 +2,7 @@
 
 Nothing waits for a fixed time where it can wait for a fact.
 """
+import glob
 import os
 import time
 
@@ -23,3 +24,14 @@ def wait_until(fact, seconds=30.0, what="the expected state"):
         if time.monotonic() > end:
             raise AssertionError(f"{what} did not come within {seconds * SLOW:.0f} s")
         time.sleep(0.01)
+
+
+def descriptors(pid):
+    """What a process has open, as text; sockets of clients come and go and are waited for by the caller."""
+    found = []
+    for fd in glob.glob(f"/proc/{pid}/fd/*"):
+        try:
+            found.append(os.readlink(fd))
+        except OSError:
+            pass
+    return sorted(found)

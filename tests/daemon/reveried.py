@@ -3,6 +3,7 @@
 Nothing here waits for a fixed time where it can wait for a fact.  A daemon checks itself when it is stopped: it must
 end with status 0 and its log must hold no sanitizer report.
 """
+import collections
 import http.client
 import json
 import os
@@ -17,7 +18,7 @@ import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 # Tests import these from here.
-from basics import BUILD, CARDS, REVERIE, REVERIED, SLOW, SOURCE, wait_until  # noqa: E402, F401
+from basics import BUILD, CARDS, REVERIE, REVERIED, SLOW, SOURCE, descriptors, wait_until  # noqa: E402, F401
 
 ALARM = re.compile(r"Sanitizer|runtime error:")
 
@@ -115,15 +116,13 @@ class Daemon:
         return self.raw(b"POST /generate%s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" %
                         (query.encode(), len(body)) + body)
 
+    def descriptors(self):
+        """What it has open, counted: sockets together, all else by what it leads to."""
+        return collections.Counter("socket" if d.startswith("socket:") else d for d in descriptors(self.process.pid))
+
     def connections(self):
         """Open sockets, the listening one not counted; a request of our own may still be one of them."""
-        folder, count = f"/proc/{self.process.pid}/fd", 0
-        for fd in os.listdir(folder):
-            try:
-                count += os.readlink(os.path.join(folder, fd)).startswith("socket:")
-            except OSError:
-                pass  # closed in the meantime
-        return count - 1
+        return self.descriptors()["socket"] - 1
 
     def stop(self, sig=signal.SIGTERM):
         if self.process and self.process.poll() is None:

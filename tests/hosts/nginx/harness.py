@@ -22,7 +22,7 @@ import uuid
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../.."))
 import basics  # noqa: E402
-from basics import BUILD, CARDS, REVERIED, SLOW, SOURCE, wait_until  # noqa: E402, F401 (tests import them from here)
+from basics import BUILD, CARDS, REVERIED, SLOW, SOURCE, descriptors, wait_until  # noqa: E402, F401 (for tests, too)
 
 MODULE = os.path.join(BUILD, "ngx_http_reverie_module.so")
 MODEL = "runware:97@3"
@@ -33,7 +33,7 @@ ALARM = re.compile(r"==\d+== +at 0x|\[(alert|emerg|crit)\]|Sanitizer|runtime err
 def sanitizer():
     """The sanitizer runtime the module needs, to be loaded first, or None."""
     needed = subprocess.run(["readelf", "-d", MODULE], capture_output=True, text=True).stdout
-    found = re.search(r"\[(libasan\.so[^\]]*)\]", needed)
+    found = re.search(r"\[(lib[at]san\.so[^\]]*)\]", needed)
     if not found:
         return None
     return subprocess.run(["gcc", "-print-file-name=" + found.group(1)], capture_output=True, text=True).stdout.strip()
@@ -60,17 +60,6 @@ def children(pid):
             return [int(p) for p in f.read().split()]
     except OSError:
         return []
-
-
-def descriptors(pid):
-    """What a process has open, as text; sockets of clients come and go and are waited for by the caller."""
-    found = []
-    for fd in glob.glob(f"/proc/{pid}/fd/*"):
-        try:
-            found.append(os.readlink(fd))
-        except OSError:
-            pass
-    return sorted(found)
 
 
 def is_alive(pid):
