@@ -1,7 +1,7 @@
 /* The I/O thread: a curl multi handle that only this thread touches, fed through a list under a
- * lock, and told by epoll which sockets have something to do.  Callbacks run without the lock.  It never looks at cookies, .netrc or redirects, and at
- * proxies only for services that a card names: the address is the one that was set, and where it
- * came with a request the guard judges it. */
+ * lock, and told by epoll which sockets have something to do.  Callbacks run without the lock.  It
+ * never looks at cookies, .netrc or redirects, and at proxies only for services that a card names:
+ * the address is the one that was set, and where it came with a request the guard judges it. */
 #include "io.h"
 
 #include <curl/curl.h>

@@ -14,6 +14,7 @@ import unittest
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [HERE, os.path.join(HERE, "../hosts/nginx")]
 import harness  # noqa: E402
+from certificates import authority, certificate  # noqa: E402
 from harness import Daemon, Nginx, wait_until  # noqa: E402
 
 REVERIE = os.path.join(harness.BUILD, "reverie")
@@ -129,27 +130,10 @@ class Silent:
 class Secure(Chain):
     """The second server speaks TLS, with a certificate of an authority that only ca_file names."""
 
-    def openssl(self, *words):
-        subprocess.run(["openssl", *words], check=True, capture_output=True, stdin=subprocess.DEVNULL, cwd=self.folder,
-                       timeout=60)
-
-    def authority(self, name):
-        self.openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
-                     "-keyout", name + ".key", "-out", name + ".crt", "-subj", "/CN=" + name,
-                     "-addext", "basicConstraints=critical,CA:TRUE")
-
-    def certificate(self, name, authority, address="IP:127.0.0.1"):
-        self.openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout",
-                     name + ".key", "-out", name + ".csr", "-subj", "/CN=" + name)
-        with open(self.path(name + ".ext"), "w") as f:
-            f.write(f"subjectAltName={address}\n")
-        self.openssl("x509", "-req", "-in", name + ".csr", "-CA", authority + ".crt", "-CAkey", authority + ".key",
-                     "-CAcreateserial", "-days", "2", "-extfile", name + ".ext", "-out", name + ".crt")
-
     def setUp(self):
         super().setUp()
-        self.authority("ours")
-        self.certificate("server", "ours")
+        authority(self.folder, "ours")
+        certificate(self.folder, "server", "ours")
 
     def first(self, url):
         """nginx and reveried whose card leads to url."""
@@ -184,9 +168,9 @@ class Secure(Chain):
         second.verify()
 
     def test_bad_certificates_get_nothing(self):
-        self.authority("strangers")
-        self.certificate("strange", "strangers")
-        self.certificate("other", "ours", "DNS:other.example")
+        authority(self.folder, "strangers")
+        certificate(self.folder, "strange", "strangers")
+        certificate(self.folder, "other", "ours", "DNS:other.example")
         for name in ("strange", "other"):
             with self.subTest(certificate=name):
                 silent = Silent(self.path(name + ".crt"), self.path(name + ".key"))
