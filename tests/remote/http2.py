@@ -55,7 +55,7 @@ class Stream:
         self.frame(RST_STREAM, 0, self.number, struct.pack(">I", error))
 
     def close(self):
-        self.connection.close()
+        self.connection.shutdown(socket.SHUT_RDWR)  # close() alone would leave it open: it is read as a file
 
 
 class Http2:
