@@ -197,24 +197,35 @@ static bool take_places(grv_request *q, cJSON *all, GError **error)
     return true;
 }
 
+/* A member that is there twice would be read once and written twice. */
+static bool has_twins(const cJSON *all)
+{
+    for (const cJSON *a = all->child; a; a = a->next) {
+        for (const cJSON *b = a->next; b; b = b->next) {
+            if (strcmp(a->string, b->string) == 0)
+                return true;
+        }
+    }
+    return false;
+}
+
 grv_request *grv_request_parse(const char *text, GError **error)
 {
     cJSON *all = cJSON_Parse(text);
     const cJSON *gimp = cJSON_GetObjectItemCaseSensitive(all, "gimp");
     if (!cJSON_IsObject(all) || (gimp && !cJSON_IsObject(gimp)) ||
-        cJSON_GetArraySize(all) > MEMBERS_MAX) {
+        cJSON_GetArraySize(all) > MEMBERS_MAX || has_twins(all)) {
         g_set_error(error, GRV_ERROR, RV_VALIDATION,
-                    _("the request must be one JSON object, its member \"gimp\" an object too"));
+                    _("the request must be one JSON object with each member once, its member "
+                      "\"gimp\" an object too"));
         cJSON_Delete(all);
         return NULL;
     }
     grv_request *q = grv_request_new(GRV_GENERATE);
     bool ok = take_options(q, gimp, error) && take_places(q, all, error);
     static const char *const ours[] = {"gimp", "result", "taskType", "taskUUID"};
-    for (size_t i = 0; i < G_N_ELEMENTS(ours); i++) {
-        while (cJSON_GetObjectItemCaseSensitive(all, ours[i])) /* a stranger's may be there twice */
-            cJSON_DeleteItemFromObjectCaseSensitive(all, ours[i]);
-    }
+    for (size_t i = 0; i < G_N_ELEMENTS(ours); i++)
+        cJSON_DeleteItemFromObjectCaseSensitive(all, ours[i]);
     cJSON_Delete(q->task);
     q->task = all;
     if (ok)
