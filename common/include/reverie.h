@@ -24,8 +24,8 @@
  * jobs, calls and images that still exist: they stay valid, but nothing more happens to them.
  *
  * Threads: a context and everything made from it belong to one thread.  From any thread: rv_job_cancel,
- * rv_job_ref/unref, rv_batch_parse (see there), rv_image_* and the rv_status_* functions.  No thread is started before the first submit, so a
- * context may be opened before fork when it is first used after it.
+ * rv_job_ref/unref, rv_batch_parse and rv_openai_parse (see there), rv_image_* and the rv_status_* functions.  No
+ * thread is started before the first submit, so a context may be opened before fork when it is first used after it.
  */
 #ifndef REVERIE_H
 #define REVERIE_H
@@ -386,6 +386,14 @@ typedef struct rv_openai_options {
 
 /* Starts such a call (out; rv_call_free).  NULL only when out of memory. */
 RV_API rv_call *rv_openai_begin(rv *r, const char *body, size_t len, const rv_openai_options *options);
+
+/* The same in two steps.  The first takes the time, megabytes of base64 above all; it may run on any thread, as
+ * rv_batch_parse does, and looks at no member of options->call but owner (out; rv_openai_request_free; NULL only when
+ * out of memory).  One call can be started of each (out; rv_call_free; a second gets NULL). */
+typedef struct rv_openai_request rv_openai_request;
+RV_API rv_openai_request *rv_openai_parse(rv *r, const char *body, size_t len, const rv_openai_options *options);
+RV_API rv_call *rv_openai_start(rv *r, rv_openai_request *q, const rv_call_options *options);
+RV_API void     rv_openai_request_free(rv_openai_request *q);
 
 /* Whether the request asked for a stream of events; false once it was refused. */
 RV_API bool rv_openai_streams(const rv_call *c);

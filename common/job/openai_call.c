@@ -7,6 +7,12 @@
 #include <openssl/evp.h>
 #include <string.h>
 
+/* What was read of a request.  A start takes the state. */
+struct rv_openai_request {
+    rv__openai_state *state;
+    rv_batch *batch;
+};
+
 void rv__openai_state_free(rv__openai_state *s)
 {
     if (s)
@@ -17,19 +23,6 @@ void rv__openai_state_free(rv__openai_state *s)
 bool rv__openai_is_refused(const rv__openai_state *s)
 {
     return s && s->request.errors;
-}
-
-/* From the translated request to a call; the state belongs to the call afterwards. */
-static rv_call *start(rv *r, rv__openai_state *s, const rv_call_options *options)
-{
-    rv_call_options o = *options;
-    o.previews |= s->request.stream && s->request.partials > 0;
-    rv_batch *b = rv_batch_parse(r, s->request.task, s->request.task_len);
-    rv__free(s->request.task); /* may hold pictures of many megabytes */
-    s->request.task = NULL;
-    rv_call *c = b ? rv__call_start(r, b, &o, s) : NULL;
-    rv_batch_unref(b);
-    return c;
 }
 
 /* The taskUUID that a key of this owner stands for. */
@@ -44,21 +37,57 @@ static bool uuid_of_key(const char *owner, const char *key, char out[RV__UUID_SI
     return ok;
 }
 
-rv_call *rv_openai_begin(rv *r, const char *body, size_t len, const rv_openai_options *options)
+rv_openai_request *rv_openai_parse(rv *r, const char *body, size_t len,
+                                   const rv_openai_options *options)
 {
     const rv__model *fallback = rv__context_default_model(r); /* reads the cards, too */
-    rv__openai_state *s = r->models ? rv__calloc(1, sizeof *s) : NULL;
-    if (!s)
+    rv_openai_request *q = r->models ? rv__calloc(1, sizeof *q) : NULL;
+    rv__openai_state *s = q ? rv__calloc(1, sizeof *s) : NULL;
+    if (!s) {
+        rv__free(q);
         return NULL;
-    rv_call *c = NULL;
+    }
+    q->state = s;
     char uuid[RV__UUID_SIZE];
     const char *key = options->idempotency_key && *options->idempotency_key ? uuid : NULL;
     if ((!key || uuid_of_key(options->call.owner, options->idempotency_key, uuid)) &&
         rv__openai_translate(r->models, fallback, options->kind, options->content_type, body, len,
                              key, &s->request))
-        c = start(r, s, &options->call);
-    if (!c)
-        rv__openai_state_free(s);
+        q->batch = rv_batch_parse(r, s->request.task, s->request.task_len);
+    rv__free(s->request.task); /* may hold pictures of many megabytes */
+    s->request.task = NULL;
+    if (q->batch)
+        return q;
+    rv_openai_request_free(q);
+    return NULL;
+}
+
+rv_call *rv_openai_start(rv *r, rv_openai_request *q, const rv_call_options *options)
+{
+    if (!q->state)
+        return NULL;
+    rv_call_options o = *options;
+    o.previews |= q->state->request.stream && q->state->request.partials > 0;
+    rv_call *c = rv__call_start(r, q->batch, &o, q->state);
+    if (c)
+        q->state = NULL; /* it belongs to the call now */
+    return c;
+}
+
+void rv_openai_request_free(rv_openai_request *q)
+{
+    if (!q)
+        return;
+    rv__openai_state_free(q->state);
+    rv_batch_unref(q->batch);
+    rv__free(q);
+}
+
+rv_call *rv_openai_begin(rv *r, const char *body, size_t len, const rv_openai_options *options)
+{
+    rv_openai_request *q = rv_openai_parse(r, body, len, options);
+    rv_call *c = q ? rv_openai_start(r, q, &options->call) : NULL;
+    rv_openai_request_free(q);
     return c;
 }
 

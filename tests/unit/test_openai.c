@@ -3,6 +3,7 @@
 #include "job_fixture.h"
 
 #include <poll.h>
+#include <pthread.h>
 
 #include "base/base64.h"
 #include "base/json.h"
@@ -348,6 +349,48 @@ static void idempotency_keys(void **state)
     rv_close(r);
 }
 
+typedef struct parsing {
+    rv *r;
+    rv_openai_request *request;
+} parsing;
+
+static void *parse(void *user)
+{
+    static const char body[] = "{\"prompt\":\"a fox\",\"size\":\"128x128\",\"steps\":1,"
+                               "\"response_format\":\"b64_json\"}";
+    parsing *p = user;
+    rv_openai_options o = {.idempotency_key = "one", .call = {.owner = "a"}};
+    p->request = rv_openai_parse(p->r, body, sizeof body - 1, &o);
+    return NULL;
+}
+
+/* Parsed on another thread, started here, once. */
+static void start_what_another_thread_parsed(void **state)
+{
+    (void)state;
+    parsing p = {.r = open_stub("0")};
+    rv_batch_unref(rv_batch_parse(p.r, "[]", 2)); /* reads the cards */
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, parse, &p), 0);
+    pthread_join(thread, NULL);
+    assert_non_null(p.request);
+    rv_call_options o = {.owner = "a"};
+    rv_call *c = rv_openai_start(p.r, p.request, &o);
+    assert_non_null(c);
+    assert_null(rv_openai_start(p.r, p.request, &o));
+    rv_openai_request_free(p.request);
+    struct pollfd fd = {rv_fd(p.r), POLLIN, 0};
+    while (!rv_call_reply(c) && poll(&fd, 1, 10000) > 0)
+        rv_dispatch(p.r);
+    assert_non_null(rv_call_reply(c));
+    assert_int_equal(rv_call_reply(c)->http_status, 200);
+    rv_call_free(c);
+    parse(&p);
+    rv_openai_request_free(p.request); /* never started */
+    rv_openai_request_free(NULL);
+    rv_close(p.r);
+}
+
 static void end_a_stream_with_an_error(void **state)
 {
     static const char body[] =
@@ -549,6 +592,7 @@ int main(void)
         cmocka_unit_test(tell_all_problems),
         cmocka_unit_test(answer_with_pictures),
         cmocka_unit_test(stream_partial_pictures),
+        cmocka_unit_test(start_what_another_thread_parsed),
         cmocka_unit_test(end_a_stream_with_an_error),
         cmocka_unit_test(idempotency_keys),
         cmocka_unit_test(estimate_without_running),
