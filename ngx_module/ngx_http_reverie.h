@@ -283,6 +283,10 @@ typedef ngx_int_t (*ngx_http_reverie_probe_pt)(ngx_http_request_t *r,
 typedef ngx_int_t (*ngx_http_reverie_body_pt)(ngx_http_request_t *r,
     ngx_http_reverie_ctx_t *ctx, u_char *body, size_t len);
 
+/* what became of a text that was parsed; both NULL: nothing */
+typedef void (*ngx_http_reverie_parsed_pt)(void *data, rv_batch *batch,
+    rv_openai_request *request);
+
 /* writes the reply of a call in the words of a protocol; as handlers */
 typedef ngx_int_t (*ngx_http_reverie_reply_pt)(ngx_http_request_t *r,
     ngx_http_reverie_ctx_t *ctx, const rv_reply *reply);
@@ -474,6 +478,9 @@ void ngx_http_reverie_go_on(ngx_http_request_t *r,
 
 ngx_int_t ngx_http_reverie_parse(ngx_http_request_t *r,
     ngx_http_reverie_ctx_t *ctx);
+ngx_http_reverie_parse_t *ngx_http_reverie_parse_message(rv *library,
+    const u_char *text, size_t len, ngx_http_reverie_parsed_pt handler,
+    void *data);
 void ngx_http_reverie_parse_forget(ngx_http_reverie_parse_t *p);
 
 /* body.c */
@@ -488,6 +495,10 @@ ngx_str_t *ngx_http_reverie_get_header(ngx_http_request_t *r,
 /* openai.c */
 
 ngx_int_t ngx_http_reverie_openai_handler(ngx_http_request_t *r);
+ngx_int_t ngx_http_reverie_openai_options(ngx_http_request_t *r,
+    ngx_http_reverie_ctx_t *ctx, rv_openai_options *options);
+ngx_int_t ngx_http_reverie_openai_start(ngx_http_request_t *r,
+    ngx_http_reverie_ctx_t *ctx, rv_openai_request *request);
 ngx_int_t ngx_http_reverie_openai_reply(ngx_http_request_t *r,
     ngx_http_reverie_ctx_t *ctx, const rv_reply *reply);
 

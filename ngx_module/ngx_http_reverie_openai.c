@@ -195,41 +195,88 @@ static ngx_int_t
 ngx_http_reverie_openai_body(ngx_http_request_t *r,
     ngx_http_reverie_ctx_t *ctx, u_char *body, size_t len)
 {
-    ngx_str_t                     prefix;
-    const rv_reply               *reply;
+    ngx_int_t                     rc;
     rv_openai_options             options;
+    rv_openai_request            *request;
     ngx_http_reverie_loc_conf_t  *lcf;
 
     lcf = ngx_http_get_module_loc_conf(r, ngx_http_reverie_module);
 
-    if (ngx_http_reverie_results_prefix(r, &prefix) != NGX_OK
-        || ngx_http_reverie_client_init(r, &ctx->client) != NGX_OK)
-    {
+    if (ngx_http_reverie_openai_options(r, ctx, &options) != NGX_OK) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    ngx_memzero(&options, sizeof(rv_openai_options));
+    request = rv_openai_parse(lcf->context->rv, (char *) body, len, &options);
 
-    if (ngx_http_reverie_openai_text(r, "Content-Type", &options.content_type)
-        != NGX_OK
-        || ngx_http_reverie_openai_text(r, "Idempotency-Key",
-                                        &options.idempotency_key)
-           != NGX_OK)
-    {
+    if (request == NULL) {
+        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
+                      "reverie: out of memory");
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    options.kind = ctx->kind;
-    options.call.results_url = (char *) prefix.data;
-    options.call.dry_run = ngx_http_reverie_arg_is_on(r, "dryRun");
-    options.call.owner = ctx->client.key ? ctx->client.key->text : NULL;
-    options.call.admit = ngx_http_reverie_admit_request;
-    options.call.event = ngx_http_reverie_partial_event;
-    options.call.done = ngx_http_reverie_openai_done;
-    options.call.user = ctx;
+    rc = ngx_http_reverie_openai_start(r, ctx, request);
 
-    ctx->call = rv_openai_begin(lcf->context->rv, (char *) body, len,
-                                &options);
+    rv_openai_request_free(request);
+
+    return rc;
+}
+
+
+/* What stands beside the body, and who sends it; texts are the request's. */
+
+ngx_int_t
+ngx_http_reverie_openai_options(ngx_http_request_t *r,
+    ngx_http_reverie_ctx_t *ctx, rv_openai_options *options)
+{
+    ngx_memzero(options, sizeof(rv_openai_options));
+
+    if (ngx_http_reverie_client_init(r, &ctx->client) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    options->kind = ctx->kind;
+    options->call.owner = ctx->client.key ? ctx->client.key->text : NULL;
+
+    if (ngx_http_reverie_openai_text(r, "Content-Type",
+                                     &options->content_type)
+        != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    return ngx_http_reverie_openai_text(r, "Idempotency-Key",
+                                        &options->idempotency_key);
+}
+
+
+/* With the client that the options were made for; as start() of handler.c. */
+
+ngx_int_t
+ngx_http_reverie_openai_start(ngx_http_request_t *r,
+    ngx_http_reverie_ctx_t *ctx, rv_openai_request *request)
+{
+    ngx_str_t                     prefix;
+    const rv_reply               *reply;
+    rv_call_options               options;
+    ngx_http_reverie_loc_conf_t  *lcf;
+
+    lcf = ngx_http_get_module_loc_conf(r, ngx_http_reverie_module);
+
+    if (ngx_http_reverie_results_prefix(r, &prefix) != NGX_OK) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    ngx_memzero(&options, sizeof(rv_call_options));
+
+    options.results_url = (char *) prefix.data;
+    options.dry_run = ngx_http_reverie_arg_is_on(r, "dryRun");
+    options.owner = ctx->client.key ? ctx->client.key->text : NULL;
+    options.admit = ngx_http_reverie_admit_request;
+    options.event = ngx_http_reverie_partial_event;
+    options.done = ngx_http_reverie_openai_done;
+    options.user = ctx;
+
+    ctx->call = rv_openai_start(lcf->context->rv, request, &options);
 
     if (ctx->call == NULL) {
         ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,

@@ -11,6 +11,14 @@
 #include <ngx_sha1.h>
 
 
+/* a message that waits; its text follows */
+
+typedef struct {
+    ngx_queue_t  queue;
+    size_t       len;
+} ngx_http_reverie_websocket_message_t;
+
+
 static ngx_int_t ngx_http_reverie_websocket_refuse(ngx_http_request_t *r,
     const char *message);
 static ngx_int_t ngx_http_reverie_websocket_answer(ngx_http_request_t *r,
@@ -18,6 +26,12 @@ static ngx_int_t ngx_http_reverie_websocket_answer(ngx_http_request_t *r,
 static ngx_http_reverie_websocket_t *ngx_http_reverie_websocket_create(
     ngx_http_request_t *r);
 static void ngx_http_reverie_websocket_cleanup(void *data);
+static void ngx_http_reverie_websocket_text(ngx_http_reverie_websocket_t *ws,
+    const u_char *text, size_t len);
+static void ngx_http_reverie_websocket_keep(ngx_http_reverie_websocket_t *ws,
+    const u_char *text, size_t len);
+static void ngx_http_reverie_websocket_parsed(void *data, rv_batch *batch,
+    rv_openai_request *request);
 static void ngx_http_reverie_websocket_tasks(ngx_http_reverie_websocket_t *ws,
     rv_batch *batch);
 static void ngx_http_reverie_websocket_resume(
@@ -211,6 +225,7 @@ ngx_http_reverie_websocket_create(ngx_http_request_t *r)
 
     ws->ident[3] = (void *) -1;
     ws->request = r;
+    ngx_queue_init(&ws->messages);
     ws->dry_run = ngx_http_reverie_arg_is_on(r, "dryRun");
 
     cln->handler = ngx_http_reverie_websocket_cleanup;
@@ -254,10 +269,23 @@ ngx_http_reverie_websocket_cleanup(void *data)
 {
     ngx_http_reverie_websocket_t *ws = data;
 
+    ngx_queue_t                  *q;
     ngx_http_reverie_ctx_t       *ctx;
     ngx_http_reverie_loc_conf_t  *lcf;
 
     ngx_http_reverie_websocket_frames_end(ws);
+
+    if (ws->parse) {
+        ngx_http_reverie_parse_forget(ws->parse);
+        ws->parse = NULL;
+    }
+
+    while (!ngx_queue_empty(&ws->messages)) {
+        q = ngx_queue_head(&ws->messages);
+        ngx_queue_remove(q);
+        ngx_free(ngx_queue_data(q, ngx_http_reverie_websocket_message_t,
+                                queue));
+    }
 
     ctx = ngx_http_get_module_ctx(ws->request, ngx_http_reverie_module);
 
@@ -286,8 +314,6 @@ ngx_http_reverie_websocket_on_message(wslay_event_context_ptr wslay,
 {
     ngx_http_reverie_websocket_t *ws = data;
 
-    rv_batch  *batch;
-
     if (arg->opcode == WSLAY_CONNECTION_CLOSE) {
         ws->is_clean = (arg->status_code == WSLAY_CODE_NORMAL_CLOSURE);
         return;
@@ -303,20 +329,108 @@ ngx_http_reverie_websocket_on_message(wslay_event_context_ptr wslay,
         return;
     }
 
-    batch = rv_batch_parse(ws->session->context->rv, (char *) arg->msg,
-                           arg->msg_length);
+    if (ws->parse) {
+        ngx_http_reverie_websocket_keep(ws, arg->msg, arg->msg_length);
 
-    if (batch == NULL) {
-        ngx_http_reverie_websocket_close(ws, WSLAY_CODE_INTERNAL_SERVER_ERROR,
-                                         "out of memory");
+    } else {
+        ngx_http_reverie_websocket_text(ws, arg->msg, arg->msg_length);
+    }
+}
+
+
+/* A message whose turn has come. */
+
+static void
+ngx_http_reverie_websocket_text(ngx_http_reverie_websocket_t *ws,
+    const u_char *text, size_t len)
+{
+    rv        *library;
+    rv_batch  *batch;
+
+    library = ws->session->context->rv;
+
+    ws->parse = ngx_http_reverie_parse_message(library, text, len,
+                    ngx_http_reverie_websocket_parsed, ws);
+
+    if (ws->parse) {
         return;
     }
+
+    batch = rv_batch_parse(library, (char *) text, len);
 
     ngx_http_reverie_websocket_tasks(ws, batch);
 
     rv_batch_unref(batch);
 }
 
+
+/*
+ * Its turn is after a message that a thread has.  What libwslay had read
+ * before reading stopped is less than one of its buffers.
+ */
+
+static void
+ngx_http_reverie_websocket_keep(ngx_http_reverie_websocket_t *ws,
+    const u_char *text, size_t len)
+{
+    ngx_http_reverie_websocket_message_t  *message;
+
+    message = ngx_alloc(sizeof(ngx_http_reverie_websocket_message_t) + len,
+                        ngx_cycle->log);
+    if (message == NULL) {
+        ngx_http_reverie_websocket_close(ws, WSLAY_CODE_INTERNAL_SERVER_ERROR,
+                                         "out of memory");
+        return;
+    }
+
+    message->len = len;
+
+    if (len) {
+        ngx_memcpy(message + 1, text, len);
+    }
+
+    ngx_queue_insert_tail(&ws->messages, &message->queue);
+}
+
+
+/* The thread is done; the connection goes on where it stopped reading. */
+
+static void
+ngx_http_reverie_websocket_parsed(void *data, rv_batch *batch,
+    rv_openai_request *request)
+{
+    ngx_http_reverie_websocket_t *ws = data;
+
+    ngx_queue_t                           *q;
+    ngx_http_reverie_websocket_message_t  *message;
+
+    ws->parse = NULL;
+    ws->received = ngx_current_msec;
+
+    if (!ws->closing) {
+        ngx_http_reverie_websocket_tasks(ws, batch);
+    }
+
+    while (!ngx_queue_empty(&ws->messages) && ws->parse == NULL) {
+        q = ngx_queue_head(&ws->messages);
+        ngx_queue_remove(q);
+
+        message = ngx_queue_data(q, ngx_http_reverie_websocket_message_t,
+                                 queue);
+
+        if (!ws->closing) {
+            ngx_http_reverie_websocket_text(ws, (u_char *) (message + 1),
+                                            message->len);
+        }
+
+        ngx_free(message);
+    }
+
+    ngx_post_event(ws->request->connection->read, &ngx_posted_events);
+}
+
+
+/* batch is NULL when there was no memory for it. */
 
 static void
 ngx_http_reverie_websocket_tasks(ngx_http_reverie_websocket_t *ws,
@@ -326,6 +440,12 @@ ngx_http_reverie_websocket_tasks(ngx_http_reverie_websocket_t *ws,
     rv_task         *task;
     rv_task_info     info;
     rv_call_options  options;
+
+    if (batch == NULL) {
+        ngx_http_reverie_websocket_close(ws, WSLAY_CODE_INTERNAL_SERVER_ERROR,
+                                         "out of memory");
+        return;
+    }
 
     for (i = 0; i < rv_batch_size(batch); i++) {
         task = rv_batch_task(batch, i);

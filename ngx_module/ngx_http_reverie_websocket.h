@@ -23,6 +23,10 @@ typedef struct {
     ngx_http_reverie_session_t  *session;
     ngx_event_t                  timer;
     ngx_str_t                    prefix;      /* of picture URLs */
+    ngx_http_reverie_parse_t    *parse;       /* a message on a thread; no
+                                                 more is read meanwhile */
+    ngx_queue_t                  messages;    /* short ones that came with
+                                                 it, and wait for it */
 
     ngx_msec_t                   received;    /* last frame of the client */
     ngx_msec_t                   pinged;

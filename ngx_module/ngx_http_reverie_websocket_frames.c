@@ -32,6 +32,8 @@ static ngx_int_t ngx_http_reverie_websocket_flush(
     ngx_http_reverie_websocket_t *ws);
 static ngx_uint_t ngx_http_reverie_websocket_is_full(
     ngx_http_reverie_websocket_t *ws);
+static ngx_uint_t ngx_http_reverie_websocket_must_wait(
+    ngx_http_reverie_websocket_t *ws);
 static void ngx_http_reverie_websocket_drain(ngx_http_reverie_websocket_t *ws);
 static void ngx_http_reverie_websocket_break(ngx_http_reverie_websocket_t *ws);
 static ssize_t ngx_http_reverie_websocket_on_recv(
@@ -139,7 +141,7 @@ ngx_http_reverie_websocket_read(ngx_http_request_t *r)
 
     /* more is there, and its time comes after that of others */
 
-    if (ws->paused && !ngx_http_reverie_websocket_is_full(ws)) {
+    if (ws->paused && !ngx_http_reverie_websocket_must_wait(ws)) {
         ngx_post_event(c->read, &ngx_posted_next_events);
     }
 }
@@ -169,7 +171,7 @@ ngx_http_reverie_websocket_write(ngx_http_request_t *r)
         return;
     }
 
-    if (ws->paused && !ngx_http_reverie_websocket_is_full(ws)) {
+    if (ws->paused && !ngx_http_reverie_websocket_must_wait(ws)) {
         ngx_post_event(c->read, &ngx_posted_next_events);
     }
 }
@@ -208,7 +210,7 @@ ngx_http_reverie_websocket_timer_handler(ngx_event_t *ev)
             return;
         }
 
-    } else if (ngx_exiting && ws->session->ncalls == 0) {
+    } else if (ngx_exiting && ws->session->ncalls == 0 && ws->parse == NULL) {
         ngx_http_reverie_websocket_close(ws, WSLAY_CODE_GOING_AWAY,
                                          "the server restarts");
 
@@ -338,6 +340,16 @@ ngx_http_reverie_websocket_is_full(ngx_http_reverie_websocket_t *ws)
 }
 
 
+/* Whether what the client sends stays unread for now. */
+
+static ngx_uint_t
+ngx_http_reverie_websocket_must_wait(ngx_http_reverie_websocket_t *ws)
+{
+    return (ws->parse && !ws->broken)
+           || ngx_http_reverie_websocket_is_full(ws);
+}
+
+
 void
 ngx_http_reverie_websocket_close(ngx_http_reverie_websocket_t *ws,
     uint16_t code, const char *reason)
@@ -427,7 +439,7 @@ ngx_http_reverie_websocket_on_recv(wslay_event_context_ptr wslay, uint8_t *buf,
     c = ws->request->connection;
     b = ws->request->header_in;
 
-    if (ws->turn == 0 || ngx_http_reverie_websocket_is_full(ws)) {
+    if (ws->turn == 0 || ngx_http_reverie_websocket_must_wait(ws)) {
         ws->paused = 1;
         wslay_event_set_error(wslay, WSLAY_ERR_WOULDBLOCK);
         return -1;

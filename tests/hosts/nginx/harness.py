@@ -17,8 +17,11 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 import unittest
 import uuid
+import zlib
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../.."))
 import basics  # noqa: E402
@@ -353,6 +356,19 @@ def picture(item, server=None):
     return reply.body
 
 
+def png(width=160, height=128, alpha=False):
+    """A grey picture; with alpha its left half is transparent."""
+    pixel = b"\x5a\x5a\x5a"
+    row = b"\0" + (pixel + b"\0") * (width // 2) + (pixel + b"\xff") * (width - width // 2) if alpha else \
+        b"\0" + pixel * width
+
+    def chunk(name, data):
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+    head = struct.pack(">IIBBBBB", width, height, 8, 6 if alpha else 2, 0, 0, 0)
+    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(row * height, 0))
+            + chunk(b"IEND", b""))
+
+
 def kind(data):
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
         return "PNG"
@@ -397,6 +413,42 @@ def reset(s):
     """Closes with RST instead of FIN."""
     s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     s.close()
+
+
+class Beside:
+    """A client with light requests, one after another, while something heavy goes on; each must be answered."""
+
+    def __init__(self, server):
+        self.server, self.times, self.failure = server, [], None
+        self.over = threading.Event()
+        self.thread = threading.Thread(target=self.run)
+
+    def run(self):
+        try:
+            while not self.over.is_set() or not self.times:
+                with self.server.connect() as s, s.makefile("rb") as f:
+                    began = time.monotonic()
+                    s.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+                    if read_reply(f)[::2] != (200, b"light\n"):
+                        raise AssertionError("a light request failed")
+                    self.times.append(time.monotonic() - began)
+        except BaseException as e:
+            self.failure = e
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.over.set()
+        self.thread.join()
+        if self.failure:
+            raise self.failure
+
+    def report(self, what):
+        times = sorted(self.times)
+        print(f"# {len(times)} light requests beside {what}: median {times[len(times) // 2] * 1e3:.1f} ms, "
+              f"slowest {times[-1] * 1e3:.1f} ms")
 
 
 class ServerCase(unittest.TestCase):

@@ -5,26 +5,11 @@ import json
 import socket
 import time
 import unittest
-import zlib
-import struct
 
-from harness import Daemon, Nginx, ServerCase, kind, picture, read_reply, reset, wait_until
+from harness import Beside, Daemon, Nginx, ServerCase, kind, picture, png, read_reply, reset, wait_until
 
 SMALL = {"prompt": "a fox", "size": "128x128", "steps": 2, "seed": 7}
 ROUTES = "location /v1/ { reverie openai; %s }"
-
-
-def png(width=160, height=128, alpha=False):
-    """A grey picture; with alpha its left half is transparent."""
-    pixel = b"\x5a\x5a\x5a"
-    row = b"\0" + (pixel + b"\0") * (width // 2) + (pixel + b"\xff") * (width - width // 2) if alpha else \
-        b"\0" + pixel * width
-
-    def chunk(name, data):
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-    head = struct.pack(">IIBBBBB", width, height, 8, 6 if alpha else 2, 0, 0, 0)
-    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(row * height, 0))
-            + chunk(b"IEND", b""))
 
 
 def form(*parts):
@@ -165,6 +150,79 @@ class Edits(OpenAICase):
             self.assertRefused(self.post("edits", body[:cut], headers), 400, "INVALID_REQUEST")
         self.assertRefused(self.post("edits", body, {"Content-Type": "multipart/form-data"}), 415,
                            "UNSUPPORTED_MEDIA_TYPE")
+
+
+class LargeBodies(OpenAICase):
+    """Parsed on threads, forms and JSON, with headers that mean something, by clients that leave meanwhile."""
+    options = {"main": "thread_pool reverie threads=2;",
+               "locations": ROUTES % "client_max_body_size 16m;" + "location /buffered/v1/ { reverie openai; "
+               "client_max_body_size 16m; client_body_buffer_size 8m; }"}
+
+    def large(self, *more, seed=5):
+        more += (("seed", seed),) if seed else ()
+        return form(("prompt", "a fox"), ("steps", 2), ("size", "128x128"), ("n", 2),
+                    ("image", "a.png", png(1600, 1100)), *more)
+
+    def send(self, server, path, body, headers):
+        return server.request("POST", path, body, headers)
+
+    def test_the_same_pictures_as_without_threads(self):
+        plain = Nginx(locations=ROUTES % "client_max_body_size 16m;")
+        self.addCleanup(plain.stop)
+        plain.start()
+        body, headers = self.large()
+        self.assertGreater(len(body), 5 << 20)
+        text = "data:image/png;base64," + base64.b64encode(png(1280, 1024)).decode()
+        as_json = json.dumps({**SMALL, "image": text})
+        for sent in ((body, headers), (as_json, {"Content-Type": "application/json"})):
+            wanted = self.send(plain, "/v1/images/edits", *sent).json()["data"]
+            for prefix in ("", "/buffered"):
+                with Beside(self.server) as light:
+                    reply = self.send(self.server, prefix + "/v1/images/edits", *sent)
+                    found = [self.send(self.server, prefix + "/v1/images/edits", *sent).json()["data"], reply.json()["data"]]
+                self.assertEqual(found, [wanted] * 2)
+                light.report(f"{prefix}/v1/images/edits of {len(sent[0]) >> 20} MiB")
+
+    def test_refusals(self):
+        body, headers = self.large(("output_format", "gif"))
+        self.assertRefused(self.post("edits", body, headers), 400, "INVALID_REQUEST", "output_format")
+        body, headers = self.large()
+        self.assertRefused(self.post("edits", body[:-9], headers), 400, "INVALID_REQUEST")
+        self.assertRefused(self.post("edits", "[" + " " * 300_000), 400, "INVALID_REQUEST")
+
+    def test_streams(self):
+        body, headers = self.large(("stream", "true"), ("partial_images", 1))
+        reply = self.post("edits", body, headers)
+        self.assertEqual(reply.headers["Content-Type"], "text/event-stream")
+        self.assertEqual([name for name, _ in events(reply.body)][-1], "image_edit.completed")
+
+    def test_idempotency_key(self):
+        """The key and the form's boundary are read on the thread, long after the headers."""
+        daemon = Daemon()
+        self.addCleanup(daemon.stop)
+        daemon.start()
+        server = Nginx(main=self.options["main"], http=f"reverie_daemon unix:{daemon.socket};",
+                       locations=self.options["locations"], results=daemon.results)
+        self.addCleanup(server.stop)
+        server.start()
+        body, headers = self.large(seed=None)
+        first, again, other = (self.send(server, "/v1/images/edits", body, {**headers, "Idempotency-Key": key}).json()
+                               for key in ("one", "one", "two"))
+        self.assertEqual(first["data"], again["data"])
+        self.assertNotEqual(first["data"], other["data"])
+
+    def test_clients_that_leave(self):
+        body, headers = self.large()
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        for n in range(12):
+            s = self.server.connect()
+            s.sendall((f"POST {'/buffered' if n % 2 else ''}/v1/images/edits HTTP/1.1\r\nHost: x\r\n{lines}"
+                       f"Content-Length: {len(body)}\r\n\r\n").encode() + body)
+            if n % 3:
+                reset(s)
+            else:
+                s.close()
+        self.assertEqual(self.post("edits", body, headers).status, 200)
 
 
 class Refusals(OpenAICase):

@@ -1,4 +1,5 @@
 """WebSocket at /generate: what official clients do, what hostile ones do, and what a reload does to both."""
+import base64
 import json
 import signal
 import struct
@@ -7,8 +8,8 @@ import unittest
 import uuid
 
 import harness
-from harness import Daemon, Nginx, ServerCase, kind, picture, task, wait_until
-from websocket import BINARY, CLOSE, PING, PONG, Closed, WebSocket, frame
+from harness import Beside, Daemon, Nginx, ServerCase, kind, picture, png, task, wait_until
+from websocket import BINARY, CLOSE, PING, PONG, TEXT, Closed, WebSocket, frame
 
 
 def authentication(key="any key", **more):
@@ -171,6 +172,95 @@ class Tasks(ServerCase):
                 item, = ws.receive()["data"]
                 sizes.append(len(item["imageBase64Data"]))
         print(f"# {sum(sizes)} bytes to a slow reader")
+
+
+class LargeMessages(ServerCase):
+    """Parsed on threads, while the connection is not read from and may end."""
+    options = {"main": "thread_pool reverie threads=2;", "generate": "client_max_body_size 16m;"}
+
+    def large(self, **members):
+        text = "data:image/png;base64," + base64.b64encode(png(1280, 1024)).decode()
+        self.assertGreater(len(text), 5_000_000)
+        return task(**{"model": "reverie:1@1", "seedImage": text, "strength": 0.8, "steps": 2, **members})
+
+    def test_the_same_pictures_as_without_threads(self):
+        plain = Nginx(generate="client_max_body_size 16m;")
+        self.addCleanup(plain.stop)
+        plain.start()
+        tasks = [self.large(seed=n) for n in range(3)]
+        wanted = {one["taskUUID"]: self.assertPictures(plain.generate(one))[0]["imageBase64Data"] for one in tasks}
+        found = {}
+        with Beside(self.server) as light, WebSocket(self.server) as ws:
+            for one in tasks:
+                ws.send(one)
+            for _ in tasks:
+                item, = ws.receive()["data"]
+                found[item["taskUUID"]] = item["imageBase64Data"]
+        self.assertEqual(found, wanted)
+        light.report("3 messages of 5 MB")
+
+    def test_order(self):
+        """What comes behind a large message waits for it, whether it was read together with it or not."""
+        bad = self.large(width=17)
+        pings = [frame(json.dumps([{"taskType": "ping", "ping": True}]).encode())] * 100
+        with WebSocket(self.server) as ws:
+            for _ in range(2):
+                ws.raw(frame(json.dumps([bad]).encode()) + b"".join(pings))
+                self.assertEqual({e["taskUUID"] for e in ws.receive()["errors"]}, {bad["taskUUID"]})
+                for _ in pings:
+                    self.assertEqual(ws.receive(), {"data": [{"taskType": "ping", "pong": True}]})
+            self.assertEqual(ws.close(), 1000)
+
+    def test_fragments(self):
+        one = self.large()
+        text = json.dumps([one]).encode()
+        with WebSocket(self.server) as ws:
+            for start in range(0, len(text), 1 << 20):
+                ws.raw(frame(text[start:start + (1 << 20)], TEXT if not start else 0, start + (1 << 20) >= len(text)))
+                ws.raw(frame(b"between", PING))
+            self.assertEqual(ws.receive()["data"][0]["taskUUID"], one["taskUUID"])
+
+    def test_no_json(self):
+        with WebSocket(self.server) as ws:
+            ws.raw(frame(b"[" + b" " * 300_000))
+            self.assertEqual(ws.receive()["errors"][0]["code"], "invalidRequestBody")
+
+    def test_goodbye_behind_it(self):
+        """The tasks are given up, as those of every client that says goodbye."""
+        with WebSocket(self.server) as ws:
+            ws.raw(frame(json.dumps([self.large()]).encode()) + frame(b"\x03\xe8", CLOSE))
+            self.assertEqual(ws.close_code(answer=False), 1000)
+
+    def test_broken_frame_behind_it(self):
+        with WebSocket(self.server) as ws:
+            ws.raw(frame(json.dumps([self.large()]).encode()) + frame(b"x", 3))
+            self.assertEqual(ws.close_code(), 1002)
+
+    def test_clients_that_leave(self):
+        text = frame(json.dumps([self.large()]).encode())
+        for n in range(12):
+            ws = WebSocket(self.server)
+            ws.raw(text + frame(b"", PING) * (n % 2))
+            if n % 3:
+                ws.reset()
+            else:
+                ws.__exit__()
+        with WebSocket(self.server) as ws:
+            ws.send(task())
+            self.assertEqual(kind(picture(ws.receive()["data"][0])), "PNG")
+
+    def test_reload_meanwhile(self):
+        """The worker that leaves parses to the end; another task keeps it until all of the message has come."""
+        one = self.large()
+        with WebSocket(self.server) as ws:
+            ws.send(task(positivePrompt="stub:hang"))
+            ws.send({"taskType": "ping", "ping": True})
+            self.assertEqual(ws.receive(), {"data": [{"taskType": "ping", "pong": True}]})
+            ws.send(one)
+            self.server.reload()
+            self.assertEqual(ws.receive()["data"][0]["taskUUID"], one["taskUUID"])
+            self.assertEqual(ws.close(), 1000)
+        self.server.baseline = {}
 
 
 class Resume(ServerCase):
