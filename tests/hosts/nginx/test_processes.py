@@ -1,6 +1,7 @@
 """Reload, stop, crash: of nginx's processes and of reveried; and the harness itself."""
 import json
 import os
+import re
 import signal
 import socket
 import threading
@@ -36,6 +37,19 @@ class Waiting:
                 except (OSError, IndexError, ValueError):
                     found.append((0, None))
         return found
+
+
+METRICS = "location = /metrics { reverie_metrics; }"
+AT_NGINX = r'^reverie_clients\{kind="sync"\} (\d+)|^reverie_requests_total\{api="runware",.*\} (\d+)'
+AT_DAEMON = r'^reveried_queue_tasks (\d+)|^reveried_tasks_total\{outcome="done"\} (\d+)'
+
+
+def wait_until_there(server, pattern, count):
+    """Until so many requests or tasks have come in, by the numbers on the page of metrics: going on, or done already."""
+    def arrived():
+        found = re.findall(pattern, server.get("/metrics").body.decode(), re.M)
+        return sum(int(n) for numbers in found for n in numbers if n) >= count
+    wait_until(arrived, what=f"{count} requests in the server")
 
 
 class Reloads(ServerCase):
@@ -116,9 +130,9 @@ class Ends(unittest.TestCase):
                 self.fail(line)
 
     def test_quit_answers_everybody(self):
-        server = self.serve()
+        server = self.serve(locations=METRICS)
         waiting = Waiting(server, 6, **SLOW_TASK)
-        time.sleep(0.1 * SLOW)
+        wait_until_there(server, AT_NGINX, 6)
         server.signal(signal.SIGQUIT)
         self.assertEqual([status for status, _ in waiting.replies()], [200] * 6)
         self.ended(server)
@@ -299,9 +313,10 @@ class WithDaemon(unittest.TestCase):
 
     def test_stopped_kindly(self):
         """SIGTERM: what runs is finished first."""
+        self.server.pieces["locations"] = METRICS
         self.start()
         waiting = Waiting(self.server, 3, steps=10)
-        time.sleep(0.1 * SLOW)
+        wait_until_there(self.server, AT_DAEMON, 3)
         self.daemon.kill(signal.SIGTERM)
         self.assertEqual([status for status, _ in waiting.replies()], [200] * 3)
 
