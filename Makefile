@@ -100,7 +100,7 @@ test-gimp-archive: gimp-archive ## that archive, used by a new user in a fresh D
 	@tests/packages/archive reverie-gimp.tar.xz
 
 clean: ## remove what was built (the box stays)
-	rm -rf build build-asan build-tsan build-fuzz build-forky .demo
+	rm -rf build build-asan build-tsan build-fuzz build-forky build-valgrind .demo
 
 docs: ## the generated pages anew: parameters, schedulers, services, types of the Lua module
 	@$(BOX) -g build,lua sh -c 'config/build $(BUILD) && exec config/docs $(BUILD)'

@@ -15,6 +15,9 @@ TIERS = {
     "soak": "mixed load",
     "packages": "Debian packages, installed, used and purged in a fresh root",
     "nginx-next": "the hosts' tests on nginx 1.30",
+    "nginx-valgrind": "the tests of the nginx module with nginx under Valgrind",
+    "gimp-next": "the GIMP plug-in in the next GIMP",
+    "gimp-archive": "its archive, used in a fresh root",
     "coverage": "lines of common/ that the tests reach",
 }
 COUNTS = re.compile(r"(\d+) passed, (\d+) failed, (\d+) skipped")
