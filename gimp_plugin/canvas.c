@@ -303,12 +303,14 @@ GimpLayer *grv_canvas_add(GimpImage *image, GimpLayer *parent, int position, con
         gimp_image_get_base_type(image) == GIMP_GRAY ? GIMP_GRAYA_IMAGE : GIMP_RGBA_IMAGE;
     GimpLayer *layer = gimp_layer_new(image, p->name, p->place.w, p->place.h, type, 100.0,
                                       gimp_image_get_default_new_layer_mode(image));
+    if (layer) { /* written before it is seen: GIMP paints it once */
+        gimp_layer_set_offsets(layer, p->place.x, p->place.y);
+        grv_canvas_write(GIMP_DRAWABLE(layer), p);
+    }
     if (!layer || !gimp_image_insert_layer(image, layer, parent, position)) {
         grv_canvas_reason(error, _("the layer could not be made"));
         return NULL;
     }
-    gimp_layer_set_offsets(layer, p->place.x, p->place.y);
-    grv_canvas_write(GIMP_DRAWABLE(layer), p);
     if (p->coverage)
         add_mask(layer, p);
     return layer;
