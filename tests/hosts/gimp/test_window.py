@@ -94,7 +94,7 @@ class Window(Case):
         s.drag(CANVAS[0] - 100, CANVAS[1] - 110, CANVAS[0] + 20, CANVAS[1] + 10)
         with s.then(r"place of generate: 1\d\d x 1\d\d"):
             s.activate(window)
-        with s.then("place of fill: 136 x 136 seen (?!136)"):  # with what is around it
+        with s.then(r"place of fill: (\d+) x (\d+) seen (?!\1 x \2$)"):  # with what is around it
             s.key(window, "alt+f")
         self.say(s, window, "a red hot air balloon at sunset")
         self.shot(s, "selected")
